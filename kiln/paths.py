@@ -1,0 +1,20 @@
+"""Where things lie: the checkout, the build folder, the cache."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The checkout: kiln is always run from one, since its inputs are files of it."""
+
+
+def build_dir() -> Path:
+    """Folder of the versions, ``build/<image>/<version>/``; ``KILN_BUILD`` moves it."""
+    return Path(os.environ.get("KILN_BUILD", ROOT / "build")).resolve()
+
+
+def cache_dir() -> Path:
+    """Folder of everything that can be made or fetched again; ``KILN_CACHE`` moves it."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("KILN_CACHE", base / "kiln")).resolve()
