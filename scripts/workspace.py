@@ -1,0 +1,126 @@
+"""The folder in which a version is made; it is gone when the run is, however the run ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kiln.errors import KilnError
+from scripts import engine
+
+WORK = ".work"
+
+
+def _mounts_under(folder: Path) -> list[str]:
+    prefix = str(folder) + "/"
+    with open("/proc/self/mounts", encoding="utf-8") as table:
+        points = [line.split()[1].encode().decode("unicode_escape") for line in table]
+    return sorted((p for p in points if p.startswith(prefix)), reverse=True)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder after everything mounted in it was unmounted.
+
+    Raises
+    ------
+    KilnError
+        Something under it stays mounted; nothing is removed then, since that would reach into the mount.
+    """
+    for point in _mounts_under(folder):
+        subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
+    if left := _mounts_under(folder):
+        raise KilnError(f"{left[0]} is still mounted", f"run: umount {left[0]}, then try again")
+    if folder.exists():
+        # Ansible may have set the immutable flag on a mount point; nothing in a work folder is worth keeping.
+        shutil.rmtree(folder)
+
+
+def _try_lock(path: Path) -> int | None:
+    """Lock a file without waiting; the kernel frees the lock however its holder ends."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def sweep(image_dir: Path) -> list[str]:
+    """Clear what killed runs left: their containers, mounts and folders.
+
+    Parameters
+    ----------
+    image_dir:
+        ``build/<image>``.
+
+    Returns
+    -------
+    list of str
+        Ids of the runs that were cleared. A run that still holds its lock is left alone.
+    """
+    cleared = []
+    for folder in sorted((image_dir / WORK).glob("*")):
+        handle = _try_lock(folder / "lock") if folder.is_dir() else None
+        if handle is None:
+            continue
+        try:
+            engine.remove_containers(folder.name)
+            remove_tree(folder)
+            cleared.append(folder.name)
+        finally:
+            os.close(handle)
+    return cleared
+
+
+@contextmanager
+def claim(image_dir: Path) -> Iterator[None]:
+    """Hold the image: one bake or proof of it at a time on this machine.
+
+    Raises
+    ------
+    KilnError
+        Another run holds it.
+    """
+    image_dir.mkdir(parents=True, exist_ok=True)
+    handle = _try_lock(image_dir / ".lock")
+    if handle is None:
+        holder = (image_dir / ".lock").read_text().strip() or "another process"
+        raise KilnError(f"{image_dir.name} is being worked on by process {holder}", "wait for it, or stop it")
+    try:
+        os.truncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def workspace(image_dir: Path) -> Iterator[Path]:
+    """Make a work folder, named by the run's id, and remove it at the end.
+
+    Parameters
+    ----------
+    image_dir:
+        ``build/<image>``; the folder is on the same file system, so a finished version is moved by rename.
+    """
+    folder = image_dir / WORK / uuid.uuid4().hex[:12]
+    folder.mkdir(parents=True)
+    handle = _try_lock(folder / "lock")
+    assert handle is not None, "a folder just made is nobody's"
+    try:
+        yield folder
+    finally:
+        engine.remove_containers(folder.name)
+        remove_tree(folder)
+        os.close(handle)
+        try:
+            folder.parent.rmdir()
+        except OSError:
+            pass  # another run works beside this one
