@@ -1,0 +1,153 @@
+"""The base root: a minimal Debian with systemd and Python, made by mmdebstrap and cached by digest."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from debian.deb822 import Deb822
+from kiln import paths
+from kiln.errors import KilnError
+from kiln.manifest import sha256_file
+
+from scripts import archive, mirrors, proc
+
+PACKAGES = ("systemd", "systemd-sysv", "dbus", "udev", "e2fsprogs", "tzdata", "python3", "python3-apt", "ca-certificates")
+"""What Ansible and systemd need to be there first; all else is installed by roles."""
+
+# Written into the root instead of this machine's mirrors: the sources that Debian's apt ships as its example.
+_PUBLIC_SOURCES = (
+    "sed -nE 's/^(deb \\S+ \\S+) main.*/\\1 main/p' \"$1/usr/share/doc/apt/examples/sources.list\""
+    ' > "$1/etc/apt/sources.list" && test "$(wc -l < "$1/etc/apt/sources.list")" = 3'
+)
+_CLEAN = 'rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/apt/sources.list.d/"* "$1/etc/resolv.conf" "$1/etc/hostname"'
+
+
+def installed(root: Path) -> dict[str, str]:
+    """Return the Debian packages of a root, name → version, from dpkg's own record.
+
+    Raises
+    ------
+    KilnError
+        The root has no dpkg status.
+    """
+    status = root / "var/lib/dpkg/status"
+    if not status.exists():
+        raise KilnError(f"{root} holds no Debian system", "bake again with --force")
+    with status.open(encoding="utf-8") as stream:
+        stanzas = list(Deb822.iter_paragraphs(stream, use_apt_pkg=False))
+    return {s["Package"]: s["Version"] for s in stanzas if s["Status"].endswith(" installed")}
+
+
+def compare(root: Path, expected: dict[str, str], what: str) -> None:
+    """Check that just the resolved packages are in a root.
+
+    Raises
+    ------
+    KilnError
+        A package is missing, surplus, or of another version.
+    """
+    found = installed(root)
+    if found == expected:
+        return
+    names = sorted(n for n in {*found, *expected} if found.get(n) != expected.get(n))
+    shown = ", ".join(f"{n} {expected.get(n, 'absent')} → {found.get(n, 'absent')}" for n in names[:4])
+    raise KilnError(
+        f"{what} differs from base.lock in {len(names)} packages: {shown}",
+        "the archive moved during the bake, or a role installs what its <role>_packages does not list; run again",
+    )
+
+
+def _digest(lock: archive.BaseLock, tools: dict[str, str]) -> str:
+    parts = [lock.base_digest(), tools["mmdebstrap"], *PACKAGES, _PUBLIC_SOURCES]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def cached(lock: archive.BaseLock, tools: dict[str, str]) -> Path:
+    """Return where the base root of these inputs is cached, as a tar archive; it may not be there yet."""
+    return paths.cache_dir() / "base" / f"{_digest(lock, tools)[:16]}.tar"
+
+
+def _sound(tar: Path) -> bool:
+    note = tar.with_suffix(".sha256")
+    return note.exists() and note.read_text().strip() == sha256_file(tar)
+
+
+def _make(tar: Path, log: Path) -> None:
+    tar.parent.mkdir(parents=True, exist_ok=True)
+    sources = tar.with_suffix(f".{os.getpid()}.list")
+    # mmdebstrap tells the format by the name's end.
+    half = tar.with_suffix(f".{os.getpid()}.part.tar")
+    sources.write_text("\n".join(mirrors.source_lines(mirrors.apt_sources())) + "\n")
+    options = [line for line in mirrors.apt_config(Path("/")).splitlines() if line.startswith("Acquire::")]
+    options = [line for line in options if "CAInfo" not in line]
+    try:
+        proc.run(
+            [
+                "mmdebstrap",
+                "--variant=minbase",
+                f"--include={','.join(PACKAGES)}",
+                "--dpkgopt=force-unsafe-io",
+                *(f"--aptopt={line.rstrip(';')}" for line in options),
+                f"--customize-hook={_PUBLIC_SOURCES}",
+                f"--customize-hook={_CLEAN}",
+                "--customize-hook=rm -f \"$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap\"",
+                mirrors.SUITES[0],
+                half,
+                sources,
+            ],
+            log,
+            what="making the base root",
+        )
+        half.with_suffix(".sha256").write_text(sha256_file(half))
+        half.with_suffix(".sha256").replace(tar.with_suffix(".sha256"))
+        half.replace(tar)
+    finally:
+        for path in (sources, half, half.with_suffix(".sha256")):
+            path.unlink(missing_ok=True)
+
+
+def unpack(
+    lock: archive.BaseLock, tools: dict[str, str], root: Path, log: Path, say: Callable[[str], None]
+) -> str:
+    """Lay the base root out in a folder, from the cache or newly made.
+
+    Parameters
+    ----------
+    lock:
+        What was resolved.
+    tools:
+        Tool → version, of which mmdebstrap's counts.
+    root:
+        The folder, which does not exist yet.
+    log:
+        Where mmdebstrap's output goes.
+    say:
+        Called with what happens.
+
+    Returns
+    -------
+    str
+        ``debian-12@<digest>``, the base as ``/etc/image-release`` names it.
+
+    Raises
+    ------
+    KilnError
+        It cannot be made, or differs from what was resolved.
+    """
+    tar = cached(lock, tools)
+    if tar.exists() and not _sound(tar):
+        say(f"the cached base root {tar.name} does not match its checksum: made again")
+        tar.unlink()
+    if tar.exists():
+        say("from the cache")
+    else:
+        say(f"mmdebstrap, {len(lock.base)} packages")
+        _make(tar, log)
+    root.mkdir()
+    proc.run(["tar", "--extract", "--numeric-owner", "--xattrs", f"--file={tar}", f"--directory={root}"], log,
+             what="unpacking the base root")  # fmt: skip
+    compare(root, {n: p.version for n, p in lock.base.items()}, "the base root")
+    return f"debian-12@{tar.stem}"
