@@ -1,0 +1,1 @@
+"""The bake side: inputs → digest → root → disk → proof."""
