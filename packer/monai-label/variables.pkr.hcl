@@ -1,0 +1,115 @@
+# Language: what Packer 1.6.6 and the current Packer both read. required_plugins is in ../plugins.pkr.hcl.
+
+variable "playbook" {
+  type        = string
+  description = "Path of the Ansible playbook that makes the image."
+  default     = "ansible/playbooks/monai_label.yml"
+  validation {
+    condition     = regex_replace(var.playbook, "^.+\\.ya?ml$", "") == ""
+    error_message = "The playbook is a path that ends in .yml."
+  }
+}
+
+variable "extra_vars" {
+  type        = string
+  description = "Path of a JSON file with the variables of the roles, written by kiln."
+  default     = "extra-vars.json"
+}
+
+variable "ansible_command" {
+  type        = string
+  description = "ansible-playbook of the environment that the lock names."
+  default     = "ansible-playbook"
+}
+
+variable "ansible_env" {
+  type        = list(string)
+  description = "Environment of ansible-playbook, as NAME=value."
+  default     = []
+}
+
+# Local: a container whose root is a folder.
+
+variable "container" {
+  type        = string
+  description = "Name of the build container; the Ansible connection finds it by this."
+  default     = "kiln-build"
+  validation {
+    condition     = regex_replace(var.container, "^[a-z0-9][a-z0-9_.-]+$", "") == ""
+    error_message = "A container's name is lower-case letters, digits, dots and dashes."
+  }
+}
+
+variable "run_command" {
+  type        = list(string)
+  description = "Arguments of the engine's run: systemd as process 1, the root folder as root."
+  default     = ["--detach", "--systemd=always", "{{.Image}}", "/sbin/init"]
+}
+
+# AWS: a builder instance.
+
+variable "version" {
+  type        = string
+  description = "Version of the image: time of the bake and start of the input digest."
+  default     = "19700101T000000Z-00000000"
+  validation {
+    condition     = regex_replace(var.version, "^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}$", "") == ""
+    error_message = "A version reads like 20260102T030405Z-89abcdef."
+  }
+}
+
+variable "run_id" {
+  type        = string
+  description = "Id of this bake; every resource carries it as a tag, so that a sweep finds what a killed bake left."
+  default     = "none"
+}
+
+variable "region" {
+  type        = string
+  description = "AWS region of the builder instance."
+  default     = "us-east-1"
+}
+
+variable "instance_type" {
+  type        = string
+  description = "Type of the builder instance: no GPU is needed to bake, and none is waited for."
+  default     = "m6i.xlarge"
+}
+
+variable "base_ami_name" {
+  type        = string
+  description = "Name filter of the base AMI."
+  default     = "debian-12-amd64-*"
+}
+
+variable "base_ami_owner" {
+  type        = string
+  description = "Account that owns the base AMI; 136693071363 is Debian's (wiki.debian.org/Cloud/AmazonEC2Image)."
+  default     = "136693071363"
+  validation {
+    condition     = regex_replace(var.base_ami_owner, "^[0-9]{12}$", "") == ""
+    error_message = "An account id has twelve digits."
+  }
+}
+
+variable "subnet_id" {
+  type        = string
+  description = "Subnet of the builder instance; empty takes the default VPC's."
+  default     = ""
+}
+
+variable "root_gb" {
+  type        = number
+  description = "Size of the root volume in GB."
+  default     = 40
+  validation {
+    condition     = var.root_gb >= 16
+    error_message = "The CUDA set needs a root of at least 16 GB."
+  }
+}
+
+variable "manifest" {
+  type        = string
+  description = "Where Packer writes the id of the AMI."
+  default     = "packer-manifest.json"
+}
