@@ -1,0 +1,158 @@
+"""What a finished root is, read from its files: nothing here starts a program or trusts the inputs."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from kiln.errors import KilnError
+from kiln.manifest import Facts
+from scripts import distributions, dpkg
+
+MODULES = "usr/lib/modules"
+WEIGHTS = "etc/kiln/weights.json"
+SETTINGS = "usr/share/kiln/settings"
+
+_BAKE_AGAIN = "a role left the root unfinished; read the bake's log and bake again"
+
+
+def read(root: Path, roles: Sequence[str], slicer: Literal["real", "stand-in"] | None = None) -> Facts:
+    """Read the facts of a root.
+
+    Parameters
+    ----------
+    root:
+        The sealed root folder.
+    roles:
+        Roles of the playbook, in order: the one fact that the root does not hold.
+    slicer:
+        Origin of 3D Slicer, None on a server image.
+
+    Returns
+    -------
+    Facts
+        For the manifest.
+
+    Raises
+    ------
+    KilnError
+        The root contradicts itself or is unfinished: no kernel or more than one, a half-installed package, a
+        distribution in two versions, weights of an unknown origin.
+    """
+    packages = {package.name: package.version for package in dpkg.installed(root)}
+    python = {one.name: one.version for one in distributions.installed(root)}
+    torch, cuda = _torch(root) if "torch" in python else (None, None)
+    release = kernel(root)
+    return Facts(
+        kernel=release,
+        driver=_driver(root / MODULES / release),
+        cuda=cuda,
+        torch=torch,
+        monai_label=python.get("monailabel"),
+        python=_python(packages),
+        debian=_text(root / "etc/debian_version").strip(),
+        roles=list(roles),
+        packages=packages,
+        distributions=python,
+        settings_schemas=_settings_schemas(root / SETTINGS),
+        weights=_weights(root / WEIGHTS),
+        slicer=slicer,
+    )
+
+
+def kernel(root: Path) -> str:
+    """Release of the one kernel that a root has.
+
+    Parameters
+    ----------
+    root:
+        Root folder.
+
+    Raises
+    ------
+    KilnError
+        There is none, there are several, or its image is not in ``/boot``.
+    """
+    releases = sorted(path.name for path in (root / MODULES).glob("*") if path.is_dir())
+    match releases:
+        case []:
+            raise KilnError("the root has no kernel", "let the role base install one")
+        case [release]:
+            pass
+        case _:
+            raise KilnError(
+                f"the root has {len(releases)} kernels: {', '.join(releases)}",
+                "which one boots must not be a guess: remove all but one (apt-get autoremove) in a role",
+            )
+    if not (root / "boot" / f"vmlinuz-{release}").is_file():
+        raise KilnError(f"/boot/vmlinuz-{release} is missing, its modules are there", _BAKE_AGAIN)
+    return release
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise KilnError(f"the root has no {path.name} where it belongs ({path})", _BAKE_AGAIN) from None
+
+
+def _python(packages: dict[str, str]) -> str:
+    """Upstream version of the distribution's python3: ``3.11.2-1+b1`` is 3.11.2."""
+    if "python3" not in packages:
+        raise KilnError("the root has no package python3", "the base root installs it: bake again")
+    return packages["python3"].split(":")[-1].rsplit("-", 1)[0]
+
+
+def _torch(root: Path) -> tuple[str, str | None]:
+    """Torch's own version and the CUDA it was built for; its distribution may name neither."""
+    for folder in distributions.site_packages(root):
+        path = folder / "torch/version.py"
+        if path.is_file():
+            text = path.read_text(encoding="utf-8")
+            version = re.search(r"^__version__\s*(?::.*?)?=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE)
+            cuda = re.search(r"^cuda\s*(?::.*?)?=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE)
+            if version is None:
+                raise KilnError(f"{path} names no version", _BAKE_AGAIN)
+            return version[1], cuda[1] if cuda else None
+    raise KilnError("torch is installed, and its torch/version.py is missing", _BAKE_AGAIN)
+
+
+def _driver(modules: Path) -> str | None:
+    """Version of NVIDIA's kernel module, from the module itself: a package could be there without it."""
+    # Debian's is nvidia-current.ko, NVIDIA's own nvidia.ko; nvidia-drm.ko and its like have the same version.
+    for path in sorted(p for name in ("nvidia.ko*", "nvidia-current.ko*") for p in modules.rglob(name)):
+        data = path.read_bytes()
+        found = re.search(rb"\0version=([0-9.]+)\0", lzma.decompress(data) if path.suffix == ".xz" else data)
+        if found is None:
+            raise KilnError(f"{path} names no version", "the driver's module is not readable; bake again")
+        return found[1].decode()
+    return None
+
+
+def _settings_schemas(folder: Path) -> list[int]:
+    """Numbers of the settings documents that the image reads: one file ``<number>.json`` each."""
+    names = [path.stem for path in folder.glob("*.json")]
+    if strange := [name for name in names if not name.isdecimal()]:
+        raise KilnError(
+            f"{folder}/{strange[0]}.json is not named by a schema's number", "name it <number>.json"
+        )
+    return sorted(int(name) for name in names)
+
+
+def _weights(path: Path) -> Literal["pinned", "random", "test"] | None:
+    """Origin of the models' weights as the role wrote it; None where there are no models."""
+    if not path.exists():
+        return None
+    try:
+        origin = json.loads(path.read_text(encoding="utf-8"))["origin"]
+    except (ValueError, TypeError, KeyError):
+        raise KilnError(f"{path} does not name an origin", _BAKE_AGAIN) from None
+    if origin not in ("pinned", "random", "test"):
+        raise KilnError(
+            f"{path}: unknown origin {origin!r}", "pinned, random or test is what the contract knows"
+        )
+    return origin  # type: ignore[no-any-return]
