@@ -1,0 +1,201 @@
+"""The kiln command. Each command loads the side it needs when it is asked, never before."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer import Abort
+
+from kiln.errors import Exit, KilnError, UsageError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+app = typer.Typer(
+    name="kiln",
+    help="Golden images for MONAI Label: baked, booted and proven before anyone uses them.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong use, 3 a check refused, 4 nothing to do.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+pins = typer.Typer(name="pins", help="Downloads that a role needs: their URL, sha256 and size.", no_args_is_help=True)
+app.add_typer(pins)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="Another kiln.toml; also by the variable KILN_CONFIG.", metavar="FILE"),
+]
+ImageArgument = Annotated[str, typer.Argument(help="Image in kiln.toml.", metavar="IMAGE")]
+VersionedArgument = Annotated[
+    str, typer.Argument(help="Image, and a version of it; without one, the latest.", metavar="IMAGE[@VERSION]")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@app.command()
+def bake(
+    image: ImageArgument,
+    force: Annotated[bool, typer.Option("--force", help="Bake also when nothing has changed.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Bake an image on this machine, boot it and prove it."""
+    from scripts import bake as station
+
+    station.run(image, config, force)
+
+
+@app.command()
+def prove(image: VersionedArgument, config: ConfigOption = None) -> None:
+    """Check a version: its files, its root, its boot, and a real client."""
+    from scripts import prove as station
+
+    station.run(*_split(image), config)
+
+
+@app.command()
+def boot(
+    image: VersionedArgument,
+    ssh_port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
+    http_port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
+) -> None:
+    """Run a version on this machine until Ctrl-C; nothing is written to its disk."""
+    from scripts import boot as station
+
+    name, version = _split(image)
+    station.interactive(image=name, version=version, ssh_port=ssh_port, http_port=http_port)
+
+
+@app.command()
+def images(json: JsonOption = False) -> None:
+    """List the versions of this checkout."""
+    from scripts import images as station
+
+    station.print_images(as_json=json)
+
+
+@app.command()
+def show(image: VersionedArgument, json: JsonOption = False) -> None:
+    """Show a version: what went in, what came out, what was checked."""
+    from scripts import images as station
+
+    station.print_version(*_split(image), as_json=json)
+
+
+@pins.command("add")
+def pins_add(
+    role: Annotated[str, typer.Argument(help="Role under ansible/roles.", metavar="ROLE")],
+    name: Annotated[str, typer.Argument(help="Name by which the role knows the file.", metavar="NAME")],
+    url: Annotated[str, typer.Argument(help="http, https or file.", metavar="URL")],
+) -> None:
+    """Download a file once, learn its sha256 and size, and write them where the role reads them."""
+    from scripts import pins as station
+
+    station.add(role, name, url)
+
+
+@pins.command("check")
+def pins_check(
+    role: Annotated[str | None, typer.Argument(help="Only this role.", metavar="[ROLE]")] = None,
+) -> None:
+    """Download every pinned file again and compare."""
+    from scripts import pins as station
+
+    station.check(role)
+
+
+def _split(image: str) -> tuple[str, str | None]:
+    """Take IMAGE[@VERSION] apart."""
+    name, at, version = image.partition("@")
+    if not name or (at and not version):
+        raise UsageError(f"{image!r} names no image and version", "write IMAGE or IMAGE@VERSION; see: kiln images")
+    return name, version or None
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code; the entry point of ``kiln``."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command and tell its errors in two lines.
+
+    Parameters
+    ----------
+    arguments:
+        As after ``kiln`` on a command line.
+
+    Returns
+    -------
+    int
+        The exit code (:class:`kiln.errors.Exit`; 128 and more for a signal).
+    """
+    stopped_by = signal.SIGINT
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopped_by
+        stopped_by = signal.Signals(number)
+        raise KeyboardInterrupt
+
+    # A closed terminal and a stopped service end kiln as Ctrl-C does: with everything tidied up.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
+            signal.signal(number, stop)
+    try:
+        return int(app(arguments, prog_name="kiln", standalone_mode=False) or Exit.DONE)
+    except KilnError as error:
+        return _tell(error.what, error.hint, error.code)
+    except (KeyboardInterrupt, Abort):
+        print(f"stopped by {stopped_by.name}", file=sys.stderr)
+        return 128 + stopped_by
+    except BrokenPipeError:
+        # The reader of our output has left, as head does; Python must not fail on its last flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception as error:
+        if (usage := _usage(error)) is not None:
+            return usage
+        return _crashed(error)
+
+
+def _tell(what: str, hint: str, code: int) -> int:
+    print(f"error: {what}\n  fix: {hint}", file=sys.stderr)
+    return code
+
+
+def _usage(error: Exception) -> int | None:
+    """Tell a mistake that Typer found on the command line; None if it found none."""
+    message = getattr(error, "format_message", None)
+    if message is None:
+        return None
+    if not message():  # no command at all: its help has been printed
+        return Exit.WRONG_USE
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "kiln"
+    return _tell(" ".join(message().split()).rstrip("."), f"see: {path} --help", Exit.WRONG_USE)
+
+
+def _crashed(error: Exception) -> int:
+    """Keep the traceback of an error that nobody foresaw in a file, and name the file."""
+    from kiln import paths
+
+    what = f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
+    log = paths.build_dir() / "logs" / time.strftime("crash-%Y%m%dT%H%M%SZ.log", time.gmtime())
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(f"kiln {' '.join(sys.argv[1:])}\n{''.join(traceback.format_exception(error))}")
+    except OSError as trouble:
+        # A full disk is one of the things that go wrong.
+        return _tell(what, f"the log could not be written either: {trouble}", Exit.FAILED)
+    return _tell(what, f"this is a bug in kiln; please report it with {log}", Exit.FAILED)
+
+
+if __name__ == "__main__":
+    main()
