@@ -115,6 +115,7 @@ class Proof(Strict):
     image: str = Field(description="as in the manifest")
     version: str = Field(pattern=VERSION_PATTERN, description="as in the manifest")
     manifest_digest: str = Field(pattern=SHA256_PATTERN, description="sha256 of manifest.json")
+    checks_digest: str = Field(pattern=SHA256_PATTERN, description="sha256 over the files of the checks")
     started: datetime = Field(description="start of the proof, UTC")
     seconds: float = Field(description="length of the proof")
     machine: str = Field(description="cores, memory and accelerator of the proving machine")

@@ -1,0 +1,215 @@
+"""What goes into an image, and its digest (house plan, The contract)."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from kiln import config, manifest, paths
+from kiln.errors import KilnError, UsageError
+
+from scripts import archive, base, disk
+
+ROLES = paths.ROOT / "ansible/roles"
+
+TOOLS = ("packer", "mmdebstrap", "genimage", "qemu-utils", "grub-efi-amd64-bin", "e2fsprogs", "mtools", "podman")
+"""Debian packages of this machine whose version may show in an image."""
+
+PIPELINE = ("scripts/base.py", "scripts/disk.py", "scripts/engine.py", "scripts/mirrors.py")
+"""Programs of ours that write bytes of the image themselves."""
+
+LOCKS = {"monai_label": ("requirements/monai-label.lock", "requirements/uv.lock")}
+"""Role → locks that it installs from."""
+
+_IGNORED = {"__pycache__", "README.md"}
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Everything known before a bake starts.
+
+    Parameters
+    ----------
+    image:
+        Name of the image.
+    settings:
+        Its section of kiln.toml.
+    inputs:
+        What the digest covers.
+    digest:
+        Sha256 over the inputs, in hexadecimal.
+    roles:
+        Roles of the playbook, in order.
+    lock:
+        The packages as resolved.
+    git:
+        The checkout.
+    """
+
+    image: str
+    settings: config.Image
+    inputs: manifest.Inputs
+    digest: str
+    roles: list[str]
+    lock: archive.BaseLock
+    git: manifest.Git
+
+
+def roles_of(playbook: Path) -> list[str]:
+    """Return the roles of a playbook in order.
+
+    Raises
+    ------
+    UsageError
+        It is no playbook, or names a role that is not there.
+    """
+    try:
+        plays = yaml.safe_load(playbook.read_text(encoding="utf-8"))
+        entries = [role for play in plays for role in play.get("roles", [])]
+    except (yaml.YAMLError, TypeError, AttributeError) as error:
+        raise UsageError(f"{playbook} is no playbook: {str(error).splitlines()[0]}", "correct it") from None
+    names = [entry["role"] if isinstance(entry, dict) else str(entry) for entry in entries]
+    for name in names:
+        if not (ROLES / name).is_dir():
+            known = ", ".join(sorted(p.name for p in ROLES.iterdir() if p.is_dir()))
+            raise UsageError(f"{playbook} names the role {name}, which is not there", f"roles: {known}")
+    return names
+
+
+def _packages(role: str) -> list[str]:
+    defaults = ROLES / role / "defaults/main.yml"
+    values = yaml.safe_load(defaults.read_text(encoding="utf-8")) if defaults.exists() else {}
+    return list((values or {}).get(f"{role}_packages", []))
+
+
+def variables(image: config.Image, roles: list[str]) -> dict[str, object]:
+    """Return the variables that the bake sets for the roles, and no other role's.
+
+    Parameters
+    ----------
+    image:
+        The image's section of kiln.toml.
+    roles:
+        Roles of its playbook.
+    """
+    table: dict[str, dict[str, object]] = {
+        "base": {
+            "base_apt_update": False,
+            "base_bootloader": True,
+            "base_root_partuuid": disk.ROOT_PARTUUID,
+            "base_root_fs_uuid": disk.ROOT_FS_UUID,
+        },
+        "monai_label": {
+            "monai_label_apt_update": False,
+            "monai_label_app": image.app,
+            "monai_label_models": image.models,
+            "monai_label_weights": image.weights,
+        },
+    }
+    return {name: value for role in roles for name, value in table.get(role, {}).items()}
+
+
+def _files(image: config.Image, roles: list[str]) -> dict[str, str]:
+    found = [image.playbook, *image.template.glob("*.hcl"), *(paths.ROOT / name for name in PIPELINE)]
+    found = [path for path in found if not path.name.endswith(".auto.pkrvars.hcl")]
+    for role in roles:
+        found += [p for p in (ROLES / role).rglob("*") if p.is_file() and not _IGNORED & set(p.parts)]
+        found += [paths.ROOT / lock for lock in LOCKS.get(role, ())]
+    return {
+        str(path.relative_to(paths.ROOT) if path.is_relative_to(paths.ROOT) else path.name): manifest.sha256_file(path)
+        for path in sorted(set(found))
+    }
+
+
+def tools() -> dict[str, str]:
+    """Return the versions of the tools that make an image.
+
+    Raises
+    ------
+    KilnError
+        One of them is not installed.
+    """
+    done = subprocess.run(
+        ["dpkg-query", "--show", "--showformat", "${Package} ${Version} ${db:Status-Status}\n", *TOOLS],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    found = dict(line.split()[:2] for line in done.stdout.splitlines() if line.endswith(" installed"))
+    if missing := [tool for tool in TOOLS if tool not in found]:
+        raise KilnError(f"not installed: {', '.join(missing)}", "run scripts/setup.sh, then try again")
+    return {**found, "ansible-core": importlib.metadata.version("ansible-core")}
+
+
+def _git() -> manifest.Git:
+    def ask(*arguments: str) -> str | None:
+        done = subprocess.run(["git", "-C", str(paths.ROOT), *arguments], capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    return manifest.Git(commit=ask("rev-parse", "HEAD"), dirty=bool(ask("status", "--porcelain", "-uno")))
+
+
+def resolve(name: str, image: config.Image, log: Path) -> Resolved:
+    """Resolve what a local bake of an image will consist of.
+
+    Parameters
+    ----------
+    name:
+        Name of the image.
+    image:
+        Its section of kiln.toml.
+    log:
+        Where apt's output goes.
+
+    Raises
+    ------
+    KilnError
+        A tool is missing, or the packages cannot be resolved.
+    UsageError
+        The playbook names a role that is not there.
+    """
+    roles = roles_of(image.playbook)
+    versions = tools()
+    lock = archive.resolve(base.PACKAGES, [wanted for role in roles if (wanted := _packages(role))], log)
+    inputs = manifest.Inputs(
+        destination="local",
+        files=_files(image, roles),
+        variables={**variables(image, roles), "root_gb": image.root_gb},
+        base_lock=lock.digest(),
+        tools=versions,
+    )
+    body = json.dumps(inputs.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    return Resolved(name, image, inputs, digest, roles, lock, _git())
+
+
+def apt_folder() -> Path:
+    """The resolver's folder, whose lists and downloads the build borrows."""
+    return archive.folder()
+
+
+def write_extra_vars(path: Path, resolved: Resolved, release: dict[str, str], environment: dict[str, str]) -> None:
+    """Write the file of variables that Packer hands to Ansible.
+
+    Parameters
+    ----------
+    path:
+        The file.
+    resolved:
+        The bake's inputs.
+    release:
+        What ``/etc/image-release`` will say.
+    environment:
+        The build machine's settings, for the time of the build only.
+    """
+    body = {
+        **variables(resolved.settings, resolved.roles),
+        "seal_release": release,
+        "kiln_build_environment": environment,
+    }
+    path.write_text(json.dumps(body, indent=1))
+
+

@@ -1,0 +1,69 @@
+"""The versions of an image on this machine, and which of them is ``latest``."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from kiln import manifest
+from kiln.errors import KilnError
+from pydantic import ValidationError
+
+LATEST = "latest"
+
+
+def read(version: Path) -> manifest.Manifest:
+    """Return the manifest of a version folder.
+
+    Raises
+    ------
+    KilnError
+        There is none, or it is not one.
+    """
+    path = version / "manifest.json"
+    try:
+        return manifest.Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise KilnError(f"{version} has no manifest.json", "it is no version; remove the folder") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise KilnError(f"{path} breaks the contract at {where}: {first['msg']}", "bake again with --force") from None
+
+
+def read_proof(version: Path) -> manifest.Proof | None:
+    """Return the proof of a version folder, or None where there is none that can be read."""
+    try:
+        return manifest.Proof.model_validate_json((version / "proof.json").read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def every(folder: Path) -> list[Path]:
+    """Return the version folders of an image, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if re.match(manifest.VERSION_PATTERN, path.name))
+
+
+def of_digest(folder: Path, digest: str) -> Path | None:
+    """Return the newest version of an image that was made from the given inputs.
+
+    Parameters
+    ----------
+    folder:
+        ``build/<image>``.
+    digest:
+        The input digest.
+    """
+    found = [path for path in every(folder) if path.name.endswith(f"-{digest[:8]}")]
+    return next((path for path in reversed(found) if read(path).input_digest == digest), None)
+
+
+def set_latest(folder: Path, version: str) -> None:
+    """Let ``latest`` name a version, in one step that cannot be seen half done."""
+    new = folder / f".{LATEST}.{os.getpid()}"
+    new.unlink(missing_ok=True)
+    new.symlink_to(version)
+    new.replace(folder / LATEST)
