@@ -1,0 +1,152 @@
+"""Run the MONAI Label server in this process and tell systemd once it answers.
+
+Upstream's own command returns no sign of readiness: systemd would call the service started minutes before
+``GET /info/`` answers on a slow machine. This program starts the same application with the same settings,
+asks it for ``/info/`` once it listens, and sends ``READY=1`` on a 200. All settings come from the environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - a key, not an address to bind
+
+
+def arguments(environment: Mapping[str, str]) -> list[str]:
+    """Arguments of upstream's ``start_server`` as the environment has them.
+
+    Parameters
+    ----------
+    environment:
+        Variables of the service, from /etc/kiln/monai-label.env.
+
+    Raises
+    ------
+    SystemExit
+        A variable is missing, or MONAI_LABEL_APP_CONF is no JSON object of strings.
+    """
+    needed = ("MONAI_LABEL_APP_DIR", "MONAI_LABEL_STUDIES", "MONAI_LABEL_APP_CONF")
+    if missing := [name for name in needed if not environment.get(name)]:
+        raise SystemExit(f"kiln_serve: {', '.join(missing)} is not set; /etc/kiln/monai-label.env sets it")
+    try:
+        conf = json.loads(environment["MONAI_LABEL_APP_CONF"])
+        pairs = [(key, value) for key, value in conf.items() if isinstance(value, str)]
+    except (ValueError, AttributeError):
+        conf, pairs = None, []
+    if conf is None or len(pairs) != len(conf):
+        raise SystemExit("kiln_serve: MONAI_LABEL_APP_CONF must be a JSON object whose values are strings")
+    return [
+        "start_server",
+        *("--app", environment["MONAI_LABEL_APP_DIR"]),
+        *("--studies", environment["MONAI_LABEL_STUDIES"]),
+        *("--host", environment.get("KILN_SERVE_HOST", "127.0.0.1")),
+        *("--port", environment.get("KILN_SERVE_PORT", "8000")),
+        *("--log_config", environment.get("KILN_SERVE_LOGGING", "/etc/kiln/monai-label-logging.json")),
+        *(word for key, value in pairs for word in ("--conf", key, value)),
+    ]
+
+
+def notify(message: str) -> None:
+    """Tell systemd, as sd_notify(3) does; without NOTIFY_SOCKET nobody wants to know."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+        channel.connect("\0" + address[1:] if address.startswith("@") else address)
+        channel.sendall(message.encode())
+
+
+async def status_of(host: str, port: int, path: str) -> int:
+    """Status of a GET to this server.
+
+    Parameters
+    ----------
+    host:
+        Address that the server is bound to; the unspecified one is asked on loopback.
+    port:
+        Its port.
+    path:
+        What to get.
+
+    Returns
+    -------
+    int
+        The status, 0 where the answer is no HTTP.
+    """
+    reader, writer = await asyncio.open_connection(LOOPBACK.get(host, host), port)
+    try:
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        words = (await reader.readline()).split()
+        await reader.read()
+        return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+    finally:
+        writer.close()
+
+
+def server_class(base: Any) -> Any:
+    """Make uvicorn's server one that announces itself.
+
+    Parameters
+    ----------
+    base:
+        ``uvicorn.Server``, handed in because its import takes its time.
+    """
+
+    class AnnouncingServer(base):  # type: ignore[misc]
+        """A server that reports READY=1 once ``/info/`` answers 200, and stops if it answers anything else."""
+
+        announcement: asyncio.Task[None] | None = None
+        failed = False
+
+        async def startup(self, *args: Any, **kwargs: Any) -> None:
+            await super().startup(*args, **kwargs)
+            if self.started:
+                self.announcement = asyncio.create_task(self.announce())
+
+        async def announce(self) -> None:
+            status = await status_of(self.config.host, self.config.port, "/info/")
+            if status == 200:
+                # What was made during the start lives as long as the process: never scan it again.
+                gc.enable()
+                gc.freeze()
+                notify("READY=1\nSTATUS=/info/ answers")
+                return
+            print(f"kiln_serve: GET /info/ answered {status} instead of 200", file=sys.stderr)
+            self.failed = self.should_exit = True
+
+    return AnnouncingServer
+
+
+def main() -> int:
+    """Serve until told to stop; return the exit code."""
+    # A start makes millions of objects and frees few of them: collecting in between finds nothing.
+    gc.disable()
+    argv = arguments(os.environ)
+
+    import uvicorn
+    from monailabel.main import Main
+
+    upstream = Main()
+    options = upstream.args_parser().parse_args(argv)
+    upstream.start_server_validate_args(options)
+    upstream.start_server_init_settings(options)
+    Path(options.app, "logs").mkdir(exist_ok=True)
+    server = server_class(uvicorn.Server)(
+        uvicorn.Config(
+            options.uvicorn_app, host=options.host, port=options.port, log_config=options.log_config, access_log=False
+        )
+    )
+    server.run()
+    return 1 if server.failed or not server.started else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
