@@ -10,6 +10,7 @@ import pytest
 
 from kiln.errors import KilnError
 from scripts import facts
+from tests.unit.roots import SITE, add_distribution, put
 
 STATUS = """\
 Package: python3
@@ -37,21 +38,6 @@ __version__ = '2.10.0+cu128'
 cuda: Optional[str] = '12.8'
 hip: Optional[str] = None
 """
-SITE = "opt/monai-label/venv/lib/python3.11/site-packages"
-
-
-def put(path: Path, data: str | bytes = "") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data if isinstance(data, bytes) else data.encode())
-    return path
-
-
-def add_distribution(root: Path, name: str, version: str, licence: str = "") -> Path:
-    head = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{licence}"
-    return put(
-        root / SITE / f"{name.replace('-', '_')}-{version}.dist-info/METADATA",
-        f"{head}\nName: a description\n",
-    )
 
 
 @pytest.fixture

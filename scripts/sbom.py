@@ -1,0 +1,133 @@
+"""The software bill of materials of an image: CycloneDX 1.6, Debian packages and Python distributions.
+
+Made with cyclonedx-python-lib, which is the format's own project, brings the schemas and their validator,
+and has no notion of Debian or Python to disagree with. debsbom was looked at: it knows Debian packages only,
+so the Python half would have to be merged into its file, and it reads the same dpkg status that the facts
+are read from.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+
+from cyclonedx.contrib.license.factories import LicenseFactory
+from cyclonedx.model import Property
+from cyclonedx.model.bom import Bom, BomMetaData
+from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.output.json import JsonV1Dot6
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from packageurl import PackageURL
+
+from kiln.errors import KilnError
+from scripts import distributions, dpkg
+
+NAMESPACE = uuid.UUID("6b696c6e-0006-4000-8000-000000000006")
+"""Of the serial numbers: the same root under the same name and version has the same one."""
+
+
+def write(
+    root: Path,
+    path: Path,
+    *,
+    image: str,
+    version: str,
+    created: datetime,
+    root_digest: str,
+    input_digest: str,
+) -> int:
+    """Write the bill of materials of a root.
+
+    Parameters
+    ----------
+    root:
+        The sealed root folder.
+    path:
+        File to write.
+    image, version, created, root_digest, input_digest:
+        As in the manifest.
+
+    Returns
+    -------
+    int
+        Number of components.
+
+    Raises
+    ------
+    KilnError
+        The packages cannot be read, or the document is not valid CycloneDX; nothing is written then.
+    """
+    subject = Component(
+        type=ComponentType.OPERATING_SYSTEM,
+        name=image,
+        version=version,
+        bom_ref=f"{image}@{version}",
+        properties=[
+            Property(name="kiln:root-digest", value=f"sha256:{root_digest}"),
+            Property(name="kiln:input-digest", value=f"sha256:{input_digest}"),
+        ],
+    )
+    components = [*_debian(root), *_python(root)]
+    bom = Bom(
+        serial_number=uuid.uuid5(NAMESPACE, f"{image}@{version} {root_digest}"),
+        metadata=BomMetaData(component=subject, timestamp=created),
+        components=components,
+    )
+    bom.register_dependency(subject, components)
+    text = JsonV1Dot6(bom).output_as_string(indent=1)
+    validate(text)
+    path.write_text(text + "\n", encoding="utf-8")
+    return len(components)
+
+
+def validate(text: str) -> None:
+    """Hold a document against the schema of CycloneDX 1.6, in its strict form.
+
+    Parameters
+    ----------
+    text:
+        The JSON document.
+
+    Raises
+    ------
+    KilnError
+        It is not valid; the message has the place and what is wrong with it.
+    """
+    error = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
+    if error is not None:
+        first = str(getattr(error, "data", error)).splitlines()[0]
+        raise KilnError(f"the SBOM is not valid CycloneDX 1.6: {first[:300]}", "report this: kiln wrote it")
+
+
+def _debian(root: Path) -> Iterable[Component]:
+    release = (root / "etc/debian_version").read_text(encoding="utf-8").split(".")[0].strip()
+    for package in dpkg.installed(root):
+        qualifiers = {"arch": package.architecture, "distro": f"debian-{release}"}
+        purl = PackageURL("deb", "debian", package.name, package.version, qualifiers)
+        source = f"{package.source}@{package.source_version}"
+        yield Component(
+            type=ComponentType.LIBRARY,
+            name=package.name,
+            version=package.version,
+            purl=purl,
+            bom_ref=purl.to_string(),
+            # Debian's advisories name source packages.
+            properties=[Property(name="kiln:debian:source", value=source)],
+        )
+
+
+def _python(root: Path) -> Iterable[Component]:
+    licences = LicenseFactory()
+    for one in distributions.installed(root):
+        purl = PackageURL("pypi", None, one.name, one.version)
+        yield Component(
+            type=ComponentType.LIBRARY,
+            name=one.name,
+            version=one.version,
+            purl=purl,
+            bom_ref=purl.to_string(),
+            licenses=[licences.make_from_string(one.licence)] if one.licence else [],
+        )
