@@ -54,7 +54,7 @@ def read(root: Path, roles: Sequence[str], slicer: Literal["real", "stand-in"] |
         torch=torch,
         monai_label=python.get("monailabel"),
         python=_python(packages),
-        debian=_text(root / "etc/debian_version").strip(),
+        debian=debian_version(root),
         roles=list(roles),
         packages=packages,
         distributions=python,
@@ -93,11 +93,24 @@ def kernel(root: Path) -> str:
     return release
 
 
-def _text(path: Path) -> str:
+def debian_version(root: Path) -> str:
+    """Content of ``/etc/debian_version``, such as ``12.12``.
+
+    Parameters
+    ----------
+    root:
+        Root folder.
+
+    Raises
+    ------
+    KilnError
+        The root has none.
+    """
+    path = root / "etc/debian_version"
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
-        raise KilnError(f"the root has no {path.name} where it belongs ({path})", _BAKE_AGAIN) from None
+        raise KilnError("the root has no /etc/debian_version", _BAKE_AGAIN) from None
 
 
 def _python(packages: dict[str, str]) -> str:

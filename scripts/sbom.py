@@ -23,7 +23,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
 from kiln.errors import KilnError
-from scripts import distributions, dpkg
+from scripts import distributions, dpkg, facts
 
 NAMESPACE = uuid.UUID("6b696c6e-0006-4000-8000-000000000006")
 """Of the serial numbers: the same root under the same name and version has the same one."""
@@ -103,8 +103,9 @@ def validate(text: str) -> None:
 
 
 def _debian(root: Path) -> Iterable[Component]:
-    release = (root / "etc/debian_version").read_text(encoding="utf-8").split(".")[0].strip()
-    for package in dpkg.installed(root):
+    packages = dpkg.installed(root)
+    release = facts.debian_version(root).split(".")[0]
+    for package in packages:
         qualifiers = {"arch": package.architecture, "distro": f"debian-{release}"}
         purl = PackageURL("deb", "debian", package.name, package.version, qualifiers)
         source = f"{package.source}@{package.source_version}"

@@ -121,7 +121,7 @@ PLANTED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda r: put(r / "var/lib/dpkg/status", STATUS.replace("python3\n", "perl\n")),
         "no package python3",
     ),
-    "no debian_version": (lambda r: (r / "etc/debian_version").unlink(), "no debian_version"),
+    "no debian_version": (lambda r: (r / "etc/debian_version").unlink(), "no /etc/debian_version"),
     "two versions of one distribution": (
         lambda r: add_distribution(r, "torch", "2.9.0"),
         "torch is installed as 2",
