@@ -26,7 +26,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-pins = typer.Typer(name="pins", help="Downloads that a role needs: their URL, sha256 and size.", no_args_is_help=True)
+pins = typer.Typer(
+    name="pins", help="Downloads that a role needs: their URL, sha256 and size.", no_args_is_help=True
+)
 app.add_typer(pins)
 
 ConfigOption = Annotated[
@@ -35,8 +37,9 @@ ConfigOption = Annotated[
 ]
 ImageArgument = Annotated[str, typer.Argument(help="Image in kiln.toml.", metavar="IMAGE")]
 VersionedArgument = Annotated[
-    str, typer.Argument(help="Image, and a version of it; without one, the latest.", metavar="IMAGE[@VERSION]")
+    str, typer.Argument(help="Image, and a version of it, else the latest.", metavar="IMAGE[@VERSION]")
 ]
+PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -63,8 +66,8 @@ def prove(image: VersionedArgument, config: ConfigOption = None) -> None:
 @app.command()
 def boot(
     image: VersionedArgument,
-    ssh_port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
-    http_port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
+    ssh_port: PortOption = 0,
+    http_port: PortOption = 0,
 ) -> None:
     """Run a version on this machine until Ctrl-C; nothing is written to its disk."""
     from scripts import boot as station
@@ -93,7 +96,9 @@ def show(image: VersionedArgument, json: JsonOption = False) -> None:
 def pins_add(
     role: Annotated[str, typer.Argument(help="Role under ansible/roles.", metavar="ROLE")],
     name: Annotated[str, typer.Argument(help="Name by which the role knows the file.", metavar="NAME")],
-    url: Annotated[str, typer.Argument(help="http, https or file.", metavar="URL")],
+    url: Annotated[
+        str | None, typer.Argument(help="http, https or file; by default the one listed.", metavar="[URL]")
+    ] = None,
 ) -> None:
     """Download a file once, learn its sha256 and size, and write them where the role reads them."""
     from scripts import pins as station
@@ -115,7 +120,8 @@ def _split(image: str) -> tuple[str, str | None]:
     """Take IMAGE[@VERSION] apart."""
     name, at, version = image.partition("@")
     if not name or (at and not version):
-        raise UsageError(f"{image!r} names no image and version", "write IMAGE or IMAGE@VERSION; see: kiln images")
+        hint = "write IMAGE or IMAGE@VERSION; see: kiln images"
+        raise UsageError(f"{image!r} names no image and version", hint)
     return name, version or None
 
 
@@ -139,7 +145,7 @@ def run(arguments: list[str]) -> int:
     """
     stopped_by = signal.SIGINT
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
         nonlocal stopped_by
         stopped_by = signal.Signals(number)
         raise KeyboardInterrupt
