@@ -7,12 +7,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from debian.deb822 import Deb822
 from kiln import paths
 from kiln.errors import KilnError
 from kiln.manifest import sha256_file
 
-from scripts import archive, mirrors, proc
+from scripts import archive, dpkg, mirrors, proc
 
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "udev", "e2fsprogs", "tzdata", "python3", "python3-apt", "ca-certificates")
 """What Ansible and systemd need to be there first; all else is installed by roles."""
@@ -25,22 +24,6 @@ _PUBLIC_SOURCES = (
 _CLEAN = 'rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/apt/sources.list.d/"* "$1/etc/resolv.conf" "$1/etc/hostname"'
 
 
-def installed(root: Path) -> dict[str, str]:
-    """Return the Debian packages of a root, name → version, from dpkg's own record.
-
-    Raises
-    ------
-    KilnError
-        The root has no dpkg status.
-    """
-    status = root / "var/lib/dpkg/status"
-    if not status.exists():
-        raise KilnError(f"{root} holds no Debian system", "bake again with --force")
-    with status.open(encoding="utf-8") as stream:
-        stanzas = list(Deb822.iter_paragraphs(stream, use_apt_pkg=False))
-    return {s["Package"]: s["Version"] for s in stanzas if s["Status"].endswith(" installed")}
-
-
 def compare(root: Path, expected: dict[str, str], what: str) -> None:
     """Check that just the resolved packages are in a root.
 
@@ -49,7 +32,7 @@ def compare(root: Path, expected: dict[str, str], what: str) -> None:
     KilnError
         A package is missing, surplus, or of another version.
     """
-    found = installed(root)
+    found = {package.name: package.version for package in dpkg.installed(root)}
     if found == expected:
         return
     names = sorted(n for n in {*found, *expected} if found.get(n) != expected.get(n))

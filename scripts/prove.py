@@ -1,0 +1,266 @@
+"""kiln prove: check a version's root, boot its disk, use its server, and write down what came of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kiln import figures, manifest, paths
+from kiln.errors import KilnError, RefusedError
+
+from scripts import boot, checks, images, layer, native, proc, sbom, tree, versions, workspace
+from scripts.progress import Progress
+
+SERVER_ROLE = "monai_label"
+"""Images with this role have a server to be used by the real client."""
+
+
+def run(image: str, version: str | None = None, config_path: Path | None = None) -> None:
+    """Prove a version that was baked.
+
+    Parameters
+    ----------
+    image:
+        Name of the image.
+    version:
+        Which one; by default the newest, proven or not.
+    config_path:
+        Not read; a proof is about the bytes of a version and not about kiln.toml.
+
+    Raises
+    ------
+    RefusedError
+        A check refused.
+    KilnError
+        The proof could not be made.
+    """
+    folder = paths.build_dir() / image
+    place = images.resolve(image, version) if version else images.newest(image)
+    with workspace.claim(folder):
+        workspace.sweep(folder)
+        with Progress(f"kiln prove {image}@{place.name}") as progress, workspace.workspace(folder) as work:
+            prove(place, folder, work, progress)
+
+
+def is_current(version: Path) -> bool:
+    """Whether a version has a passed proof of this manifest by the checks as they are now."""
+    proof = versions.read_proof(version)
+    return (
+        proof is not None
+        and proof.verdict == "passed"
+        and proof.manifest_digest == manifest.sha256_file(version / "manifest.json")
+        and proof.checks_digest == checks.digest()
+    )
+
+
+@dataclass
+class _Run:
+    """A proof under way."""
+
+    version: Path
+    work: Path
+    progress: Progress
+    written: manifest.Manifest
+    found: list[manifest.Check] = field(default_factory=list)
+    booted: manifest.Boot | None = None
+
+    @property
+    def root(self) -> Path:
+        return self.version / "root"
+
+    @property
+    def log(self) -> Path:
+        return self.version / "logs/prove.log"
+
+    def refused(self) -> list[manifest.Check]:
+        return [check for check in self.found if check.outcome != "passed"]
+
+    def attempt(self, stage: str, name: str, call: Callable[[], str]) -> None:
+        """Record one check of ours: the call returns what is wrong, or nothing."""
+        start = time.monotonic()
+        try:
+            message = call()
+        except KilnError as error:
+            message = f"could not run: {error.what}"
+        self.found.append(
+            manifest.Check.model_validate(
+                {
+                    "id": f"{stage}::{name}",
+                    "stage": stage,
+                    "outcome": "failed" if message else "passed",
+                    "message": message,
+                    "seconds": round(time.monotonic() - start, 2),
+                }
+            )
+        )
+
+
+def _files(run: _Run) -> None:
+    """The bytes are those that the manifest names."""
+    written, version = run.written, run.version
+
+    def disk() -> str:
+        path = version / written.disk.file
+        if not path.exists():
+            return f"{path.name} is missing"
+        return "" if manifest.sha256_file(path) == written.disk.sha256 else f"{path.name} is not the disk that was baked"
+
+    def root() -> str:
+        if not run.root.is_dir():
+            return "the root folder is missing"
+        return "" if tree.digest(run.root)[0] == written.root.digest else "the root is not the one that was sealed"
+
+    def bill() -> str:
+        return sbom.problems(version / "sbom.cdx.json", written.facts)
+
+    for name, call in (("disk digest", disk), ("root digest", root), ("sbom", bill)):
+        run.progress.detail(name)
+        run.attempt("files", name, call)
+
+
+def _static(run: _Run) -> None:
+    """Checks on the root, in a copy-on-write layer, so that no check can change what it checks."""
+    place = run.work / "static"
+    run.found += checks.run(
+        "static",
+        run.written.facts.roles,
+        run.version / "proof-static.xml",
+        run.log,
+        env={"KILN_ROOT": str(layer.merged(place)), "KILN_VERSION": run.written.version},
+        wrap=layer.command(run.root, place, [])
+    )
+    run.progress.detail(f"{sum(c.stage == 'static' for c in run.found)} checks")
+
+
+def _guest(run: _Run, has_server: bool, reference: Path) -> None:
+    """Boot the disk, check it live, and use its server by the real client."""
+    written, progress = run.written, run.progress
+    before = manifest.sha256_file(run.version / written.disk.file)
+    with boot.Guest(run.version / written.disk.file, run.work / "guest", log=run.version / "logs/serial.log") as guest:
+        with progress.stage("boot"):
+            guest.wait_ssh(progress.detail)
+            guest.wait_running(progress.detail)
+            if has_server:
+                guest.wait_ready(progress.detail)
+            run.booted = guest.times()
+        with progress.stage("live"):
+            run.found += checks.run(
+                "live",
+                written.facts.roles,
+                run.version / "proof-live.xml",
+                run.log,
+                options=[f"--ssh-config={guest.ssh_config}", f"--hosts=ssh://{guest.host}"],
+                env={"KILN_VERSION": written.version, "KILN_ROOT": str(run.root)},
+            )
+        if has_server:
+            with progress.stage("client"):
+                _client(run, guest.url, reference)
+        with progress.stage("shutdown"):
+            guest.stop()
+    after = manifest.sha256_file(run.version / written.disk.file)
+    run.attempt("boot", "disk unchanged", lambda: "" if before == after else "the boot changed the disk")
+
+
+def _client(run: _Run, url: str, reference: Path) -> None:
+    mine = run.work / "client"
+    mine.mkdir()
+    annotate = Path(__file__).with_name("annotate.py")
+    run.attempt(
+        "client",
+        "session",
+        lambda: proc.run([sys.executable, annotate, url, mine], run.log, what="the client's session", timeout=1800) or "",
+    )
+    run.found += checks.run(
+        "client",
+        run.written.facts.roles,
+        run.version / "proof-client.xml",
+        run.log,
+        env={"KILN_CLIENT": str(mine), "KILN_REFERENCE": str(reference)},
+    )
+
+
+def prove(version: Path, folder: Path, work: Path, progress: Progress) -> None:
+    """Prove a version; ``latest`` moves to it if every check passes.
+
+    Parameters
+    ----------
+    version:
+        The version's folder.
+    folder:
+        ``build/<image>``.
+    work:
+        The run's work folder.
+    progress:
+        Where it is shown.
+
+    Raises
+    ------
+    RefusedError
+        A check refused; ``latest`` stays where it was.
+    KilnError
+        The proof could not be made.
+    """
+    started = datetime.now(UTC).replace(microsecond=0)
+    start = time.monotonic()
+    written = versions.read(version)
+    run = _Run(version, work, progress, written)
+    for old in version.glob("proof*"):
+        old.unlink()
+    run.log.parent.mkdir(exist_ok=True)
+    with progress.stage("files"):
+        _files(run)
+    if not run.refused():
+        with progress.stage("static"):
+            _static(run)
+    if not run.refused():
+        has_server = SERVER_ROLE in written.facts.roles
+        reference = work / "native"
+        if has_server:
+            with progress.stage("native"):
+                native.reference(run.root, work.name, reference)
+        try:
+            _guest(run, has_server, reference)
+        except KilnError as error:
+            run.found.append(checks.failed("boot", "guest", f"could not run: {error.what}"))
+    seconds = time.monotonic() - start
+    proof = manifest.Proof(
+        contract=1,
+        image=written.image,
+        version=written.version,
+        manifest_digest=manifest.sha256_file(version / "manifest.json"),
+        checks_digest=checks.digest(),
+        started=started,
+        seconds=round(seconds, 2),
+        machine=_machine(run.booted),
+        verdict="refused" if run.refused() else "passed",
+        boot=run.booted,
+        checks=run.found,
+    )
+    half = version / f".proof.{os.getpid()}"
+    half.write_text(proof.model_dump_json(indent=1) + "\n")
+    half.replace(version / "proof.json")
+    if refused := run.refused():
+        for check in refused:
+            progress.say(f"refused  {check.id}: {check.message}")
+        raise RefusedError(
+            f"{written.image}@{written.version} is refused by {len(refused)} of {len(run.found)} checks,"
+            f" first {refused[0].id}: {refused[0].message}",
+            f"read {version / 'proof.json'}; latest stays where it was",
+        )
+    versions.set_latest(folder, version.name)
+    progress.say(f"proven: {len(run.found)} checks passed in {seconds:.0f} s; latest is {version.name}")
+    if has_server and run.booted is not None and run.booted.ready:
+        command = f"kiln prove {written.image}@{written.version}"
+        figures.write("proof.checks", len(run.found), command)
+        figures.write("proof.seconds_over_boot", round(seconds / run.booted.ready, 3), command)
+
+
+def _machine(booted: manifest.Boot | None) -> str:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    accelerator = f", {booted.accelerator}" if booted else ""
+    return f"{os.cpu_count()} cores, {memory:.0f} GiB{accelerator}"

@@ -1,0 +1,127 @@
+"""Runs kiln on the tiny image, and looks for what a run left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kiln import paths
+from scripts import engine
+
+KILN = Path(sys.executable).parent / "kiln"
+CONFIG = paths.ROOT / "tests/fixtures/tiny/kiln.toml"
+IMAGE = "tiny"
+STAGES = ("inputs", "base", "packer", "facts", "disk", "sbom", "files", "static", "boot", "live", "shutdown")
+"""Every stage of a bake, in order."""
+
+
+@dataclass
+class Bakery:
+    """A build folder of its own.
+
+    Parameters
+    ----------
+    build:
+        Stands for ``build/``.
+    env:
+        Variables beside ours.
+    """
+
+    build: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Where the versions of the tiny image lie."""
+        return self.build / IMAGE
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "KILN_BUILD": str(self.build), **self.env}
+
+    def kiln(self, *arguments: str | Path, config: Path = CONFIG) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            [KILN, *(str(a) for a in arguments), "--config", str(config)],
+            capture_output=True,
+            text=True,
+            env=self._environment(),
+            timeout=1200,
+        )
+
+    def interrupt(self, stage: str, sig: signal.Signals, after: float = 0.7) -> subprocess.CompletedProcess[str]:
+        """Bake, and send a signal to kiln alone some seconds after a stage began."""
+        child = subprocess.Popen(
+            [KILN, "bake", IMAGE, "--config", str(CONFIG)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self._environment(),
+            start_new_session=True,
+        )
+        assert child.stdout is not None
+        said = []
+        for line in child.stdout:
+            said.append(line)
+            if line.rstrip().endswith(f"] {stage} …"):
+                time.sleep(after)
+                child.send_signal(sig)
+                break
+        rest, _ = child.communicate(timeout=120)
+        return subprocess.CompletedProcess(child.args, child.returncode, "".join(said) + rest, "")
+
+    def containers(self) -> list[str]:
+        """Containers of any run of kiln in this build folder."""
+        program = shutil.which("podman")
+        assert program is not None
+        listing = [program, "ps", "--all", "--format", "{{.Names}}", "--filter", f"label={engine.LABEL}"]
+        env = {**os.environ, "CONTAINERS_CONF": str(paths.cache_dir() / "containers.conf")}
+        names = subprocess.run(listing, capture_output=True, text=True, env=env, check=True).stdout.split()
+        runs = {path.name for path in (self.folder / ".work").glob("*")} | self.runs
+        return [name for name in names if name.rpartition("-")[2] in runs]
+
+    runs: set[str] = field(default_factory=set)
+    """Ids of runs seen so far: their containers must be gone though their folders are."""
+
+    def remember(self) -> None:
+        """Note the runs whose work folders are there now."""
+        self.runs |= {path.name for path in (self.folder / ".work").glob("*")}
+
+    def mounts(self) -> list[str]:
+        """Mount points below the build folder."""
+        table = Path("/proc/self/mounts").read_text().splitlines()
+        return [p for p in (line.split()[1] for line in table) if p.startswith(f"{self.folder}/")]
+
+    def processes(self) -> list[str]:
+        """Command lines of processes that work on the build folder."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(self.folder) in line:
+                found.append(line[:200])
+        return found
+
+    def half_made(self) -> list[str]:
+        """What lies in the image's folder that is neither a whole version, nor logs, nor the lock."""
+        whole = {p.parent.name for p in self.folder.glob("*/manifest.json")} | {"logs", ".lock", "latest"}
+        return sorted(p.name for p in self.folder.iterdir() if p.name not in whole)
+
+    def left(self) -> dict[str, list[str]]:
+        """Everything that a run left behind; empty lists when it left nothing."""
+        return {
+            "containers": self.containers(),
+            "mounts": self.mounts(),
+            "processes": self.processes(),
+            "half-made": self.half_made(),
+        }
+
+
+NOTHING: dict[str, list[str]] = {"containers": [], "mounts": [], "processes": [], "half-made": []}

@@ -1,0 +1,65 @@
+"""Ctrl-C and kill −9 in every stage of a bake: nothing stays that the next run does not clear."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.accidents.bakery import NOTHING, STAGES, Bakery
+
+# The whole campaign, both signals in each stage, runs under `make bench`.
+WHOLE = os.environ.get("KILN_CAMPAIGN") == "whole"
+SIGNALS = (signal.SIGINT, signal.SIGKILL)
+CASES = [
+    (stage, sig)
+    for number, stage in enumerate(STAGES)
+    for sig in (SIGNALS if WHOLE else SIGNALS[number % 2 : number % 2 + 1])
+]
+
+
+@pytest.fixture(scope="module")
+def bakery(tmp_path_factory: pytest.TempPathFactory) -> Bakery:
+    return Bakery(tmp_path_factory.mktemp("build"))
+
+
+def _settled(bakery: Bakery) -> dict[str, list[str]]:
+    """What is left once the children of a killed kiln have had time to end."""
+    deadline = time.monotonic() + 60
+    while bakery.processes() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return bakery.left()
+
+
+@pytest.mark.parametrize(("stage", "sig"), CASES, ids=[f"{stage}-{sig.name}" for stage, sig in CASES])
+def test_interrupted(bakery: Bakery, stage: str, sig: signal.Signals) -> None:
+    done = bakery.interrupt(stage, sig)
+    if sig == signal.SIGINT:
+        assert done.returncode == 130, done.stdout
+        assert "Traceback" not in done.stdout
+        assert _settled(bakery) == NOTHING
+    else:
+        assert done.returncode == -signal.SIGKILL, done.stdout
+        bakery.remember()
+        # kiln could not tidy up; its children ended with it.
+        assert _settled(bakery)["processes"] == []
+    assert not (bakery.folder / "latest").exists()
+
+
+def test_the_next_run_clears_and_finishes(bakery: Bakery) -> None:
+    done = bakery.kiln("bake", "tiny")
+    assert done.returncode == 0, done.stderr
+    assert bakery.left() == NOTHING
+    # A run killed in its proof left a whole version, which is proven and not baked again.
+    assert len(list(bakery.folder.glob("*/manifest.json"))) == 1
+    assert (bakery.folder / "latest/proof.json").exists()
+
+
+def test_unchanged_says_so_and_bakes_nothing(bakery: Bakery) -> None:
+    before = sorted(p.name for p in bakery.folder.iterdir())
+    done = bakery.kiln("bake", "tiny")
+    assert done.returncode == 0, done.stderr
+    assert "unchanged" in done.stderr
+    assert sorted(p.name for p in bakery.folder.iterdir()) == before
