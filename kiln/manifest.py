@@ -51,7 +51,9 @@ class Facts(Strict):
     distributions: dict[str, str] = Field(description="Python distribution → version")
     settings_schemas: list[int] = Field(description="schemas of the settings document that the image reads")
     weights: Literal["pinned", "random", "test"] | None = Field(description="origin of the models' weights")
-    slicer: Literal["real", "stand-in"] | None = Field(description="origin of 3D Slicer, null on a server image")
+    slicer: Literal["real", "stand-in"] | None = Field(
+        description="origin of 3D Slicer, null on a server image"
+    )
 
 
 class Root(Strict):
@@ -78,7 +80,9 @@ class Manifest(Strict):
 
     contract: Literal[1] = Field(description="version of this contract")
     image: str = Field(description="name of the image in kiln.toml")
-    version: str = Field(pattern=VERSION_PATTERN, description="time of the bake and start of the input digest")
+    version: str = Field(
+        pattern=VERSION_PATTERN, description="time of the bake and start of the input digest"
+    )
     created: datetime = Field(description="start of the bake, UTC")
     input_digest: str = Field(pattern=SHA256_PATTERN, description="sha256 over the inputs")
     inputs: Inputs = Field(description="what went in")

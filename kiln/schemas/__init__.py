@@ -1,0 +1,30 @@
+"""The contract's JSON Schemas, made from the models and committed for readers without Python."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from kiln.manifest import SCHEMAS
+
+FOLDER = Path(__file__).parent
+
+
+def files() -> dict[Path, str]:
+    """Return each schema's file and what it should hold."""
+    return {
+        FOLDER / f"{name}.schema.json": json.dumps(_schema(name), indent=1, ensure_ascii=False) + "\n"
+        for name in SCHEMAS
+    }
+
+
+def _schema(name: str) -> dict[str, object]:
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **SCHEMAS[name].model_json_schema(mode="serialization"),
+    }
+
+
+def stale() -> list[str]:
+    """Return the names of the files that differ from their models."""
+    return [path.name for path, text in files().items() if not path.exists() or path.read_text() != text]
