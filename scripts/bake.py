@@ -170,7 +170,7 @@ def _packer(
     bin_folder = Path(sys.executable).parent
     environment = found.environment() | {
         "PATH": f"{engine.shim(work / 'shim', found)}:{bin_folder}:{os.environ['PATH']}",
-        "ANSIBLE_CONFIG": str(paths.ROOT / "ansible/ansible.cfg"),
+        "ANSIBLE_CONFIG": str(paths.ROOT / "ansible.cfg"),
         "ANSIBLE_LOCAL_TEMP": str(work / "ansible"),
         "CHECKPOINT_DISABLE": "1",
         "PACKER_CACHE_DIR": str(work / "packer"),

@@ -125,7 +125,9 @@ def shim(folder: Path, engine: Engine) -> Path:
 
 
 def release(root: Path) -> None:
-    """Undo what the engine left in a root that it ran: the files over which it mounted its own."""
+    """Undo what the engine left in a root that it ran: the files and folders over which it mounted its own."""
+    if (root / "packer-files").is_dir():
+        (root / "packer-files").rmdir()
     for name in ("etc/hosts", "etc/hostname", "etc/resolv.conf"):
         (root / name).unlink(missing_ok=True)
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n")

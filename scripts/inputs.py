@@ -116,6 +116,7 @@ def variables(image: config.Image, roles: list[str]) -> dict[str, object]:
 
 def _files(image: config.Image, roles: list[str]) -> dict[str, str]:
     found = [image.playbook, *image.template.glob("*.hcl"), *(paths.ROOT / name for name in PIPELINE)]
+    found += [paths.ROOT / "ansible.cfg", *(paths.ROOT / "ansible/library").glob("*.py")]
     found = [path for path in found if not path.name.endswith(".auto.pkrvars.hcl")]
     for role in roles:
         found += [p for p in (ROLES / role).rglob("*") if p.is_file() and not _IGNORED & set(p.parts)]

@@ -9,6 +9,7 @@ from types import TracebackType
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.spinner import Spinner
 from rich.text import Text
 
@@ -66,15 +67,15 @@ class Progress:
         since = time.monotonic()
         self._stage, self._detail = (name, since), ""
         if self._live is None:
-            self.console.print(f"[{clock(since - self._start)}] {name} …")
+            self.console.print(f"[{clock(since - self._start)}] {name} …", markup=False, soft_wrap=True)
         try:
             yield
         except BaseException:
-            self.console.print(f"[red]✗[/red] {name:<10} {clock(time.monotonic() - since)}  {self._detail}")
+            self.console.print(f"[red]✗[/red] {name:<10} {clock(time.monotonic() - since)}  {escape(self._detail)}", soft_wrap=True)
             raise
         else:
             self.seconds[name] = round(time.monotonic() - since, 2)
-            self.console.print(f"[green]✓[/green] {name:<10} {clock(self.seconds[name])}  {self._detail}")
+            self.console.print(f"[green]✓[/green] {name:<10} {clock(self.seconds[name])}  {escape(self._detail)}", soft_wrap=True)
         finally:
             self._stage = None
 
@@ -82,8 +83,8 @@ class Progress:
         """Say what the stage is at."""
         self._detail = text.strip()[:100]
         if self._live is None and self._detail:
-            self.console.print(f"[{clock(time.monotonic() - self._start)}]   {self._detail}", markup=False)
+            self.console.print(f"[{clock(time.monotonic() - self._start)}]   {self._detail}", markup=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, soft_wrap=True)
