@@ -71,7 +71,7 @@ def promises() -> dict[str, Promise]:
     path = paths.ROOT / "tests/benchmarks/figures.toml"
     try:
         listed = [Promise.model_validate(entry) for entry in tomllib.loads(path.read_text())["figure"]]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         # pydantic's and tomllib's errors are both ValueErrors.
         what = " ".join(str(error).split())
         raise KilnError(f"{path}: {what}", "an entry is [[figure]] with name, goal and measured") from None

@@ -1,0 +1,21 @@
+"""What every test stands on: a build folder and a cache of its own, never the checkout's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+# Other work on the machine must not turn a slow example into a failure; what fails is printed to run again.
+hypothesis.settings.register_profile("kiln", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("kiln")
+
+
+@pytest.fixture
+def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty build folder that kiln uses, in this process and in those it starts."""
+    folder = tmp_path / "build"
+    folder.mkdir()
+    monkeypatch.setenv("KILN_BUILD", str(folder))
+    return folder
