@@ -117,7 +117,16 @@ def _make(resolved: inputs.Resolved, folder: Path, work: Path, logs: Path, progr
         )
         progress.detail(f"{made.bytes / 1e9:.2f} GB")
     with progress.stage("sbom"):
-        pass
+        parts = sbom.write(
+            root,
+            new / "sbom.cdx.json",
+            image=resolved.image,
+            version=version,
+            created=created,
+            root_digest=digest,
+            input_digest=resolved.digest,
+        )
+        progress.detail(f"{parts} components")
     (new / "base.lock").write_text(resolved.lock.model_dump_json(indent=1) + "\n")
     written = manifest.Manifest(
         contract=1,
@@ -214,6 +223,8 @@ def _explain(log: Path) -> KilnError | None:
     if fatal is None:
         return None
     before = _TASK.findall(text[: fatal.start()])
-    message = re.search(r'"msg": "((?:[^"\\]|\\.)*)"', fatal[1])
-    said = (message[1] if message else fatal[1]).replace("\\n", " ")[:300]
+    # What a program wrote to stderr says more than Ansible's "non-zero return code".
+    parts = [re.search(rf'"{key}": "((?:[^"\\]|\\.)+)"', fatal[1]) for key in ("stderr", "msg")]
+    message = next((part[1] for part in parts if part), fatal[1])
+    said = " ".join(message.replace("\\n", "\n").strip().splitlines()[-2:])[:300]
     return KilnError(f"task [{before[-1] if before else 'start'}] failed: {said}", f"read {log}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from kiln import figures, manifest, paths
 from kiln.errors import KilnError, RefusedError
+from packageurl import PackageURL
 
 from scripts import boot, checks, images, layer, native, proc, sbom, tree, versions, workspace
 from scripts.progress import Progress
@@ -40,7 +42,8 @@ def run(image: str, version: str | None = None, config_path: Path | None = None)
         The proof could not be made.
     """
     folder = paths.build_dir() / image
-    place = images.resolve(image, version) if version else images.newest(image)
+    made = versions.every(folder)
+    place = made[-1] if version is None and made else images.resolve(image, version)
     with workspace.claim(folder):
         workspace.sweep(folder)
         with Progress(f"kiln prove {image}@{place.name}") as progress, workspace.workspace(folder) as work:
@@ -116,7 +119,17 @@ def _files(run: _Run) -> None:
         return "" if tree.digest(run.root)[0] == written.root.digest else "the root is not the one that was sealed"
 
     def bill() -> str:
-        return sbom.problems(version / "sbom.cdx.json", written.facts)
+        path = version / "sbom.cdx.json"
+        if not path.exists():
+            return f"{path.name} is missing"
+        text = path.read_text(encoding="utf-8")
+        sbom.validate(text)
+        listed = {component["purl"].partition("?")[0] for component in json.loads(text)["components"]}
+        facts = written.facts
+        expected = {PackageURL("deb", "debian", name, v).to_string() for name, v in facts.packages.items()}
+        expected |= {PackageURL("pypi", None, name, v).to_string() for name, v in facts.distributions.items()}
+        missing = sorted(expected - listed)
+        return f"{path.name} lacks {len(missing)} packages, first {missing[0]}" if missing else ""
 
     for name, call in (("disk digest", disk), ("root digest", root), ("sbom", bill)):
         run.progress.detail(name)
@@ -140,30 +153,35 @@ def _static(run: _Run) -> None:
 def _guest(run: _Run, has_server: bool, reference: Path) -> None:
     """Boot the disk, check it live, and use its server by the real client."""
     written, progress = run.written, run.progress
-    before = manifest.sha256_file(run.version / written.disk.file)
-    with boot.Guest(run.version / written.disk.file, run.work / "guest", log=run.version / "logs/serial.log") as guest:
+    disk, serial = run.version / written.disk.file, run.version / "logs/serial.log"
+    with boot.Guest(disk, run.work, serial, progress=progress.detail) as guest:
         with progress.stage("boot"):
-            guest.wait_ssh(progress.detail)
-            guest.wait_running(progress.detail)
+            guest.wait_ssh()
+            guest.wait_running()
             if has_server:
-                guest.wait_ready(progress.detail)
-            run.booted = guest.times()
+                guest.wait_ready()
+            run.booted = guest.boot()
         with progress.stage("live"):
             run.found += checks.run(
                 "live",
                 written.facts.roles,
                 run.version / "proof-live.xml",
                 run.log,
-                options=[f"--ssh-config={guest.ssh_config}", f"--hosts=ssh://{guest.host}"],
+                options=[f"--ssh-config={guest.ssh_config}", f"--hosts=ssh://{guest.HOST}"],
                 env={"KILN_VERSION": written.version, "KILN_ROOT": str(run.root)},
             )
+            progress.detail(f"{sum(c.stage == 'live' for c in run.found)} checks")
         if has_server:
             with progress.stage("client"):
                 _client(run, guest.url, reference)
         with progress.stage("shutdown"):
-            guest.stop()
-    after = manifest.sha256_file(run.version / written.disk.file)
-    run.attempt("boot", "disk unchanged", lambda: "" if before == after else "the boot changed the disk")
+            ended = guest.stop()
+    run.attempt("boot", "shutdown", lambda: "" if ended == "off" else "the guest did not shut down and was ended")
+
+    def unchanged() -> str:
+        return "" if manifest.sha256_file(disk) == written.disk.sha256 else "the boot changed the disk"
+
+    run.attempt("boot", "disk unchanged", unchanged)
 
 
 def _client(run: _Run, url: str, reference: Path) -> None:
@@ -209,21 +227,22 @@ def prove(version: Path, folder: Path, work: Path, progress: Progress) -> None:
     start = time.monotonic()
     written = versions.read(version)
     run = _Run(version, work, progress, written)
+    has_server = SERVER_ROLE in written.facts.roles
     for old in version.glob("proof*"):
         old.unlink()
     run.log.parent.mkdir(exist_ok=True)
-    with progress.stage("files"):
-        _files(run)
+    # The cheap checks first: they stop a proof before it hashes 15 GB and boots.
+    with progress.stage("static"):
+        _static(run)
     if not run.refused():
-        with progress.stage("static"):
-            _static(run)
+        with progress.stage("files"):
+            _files(run)
     if not run.refused():
-        has_server = SERVER_ROLE in written.facts.roles
         reference = work / "native"
-        if has_server:
-            with progress.stage("native"):
-                native.reference(run.root, work.name, reference)
         try:
+            if has_server:
+                with progress.stage("native"):
+                    native.reference(run.root, work.name, reference)
             _guest(run, has_server, reference)
         except KilnError as error:
             run.found.append(checks.failed("boot", "guest", f"could not run: {error.what}"))
