@@ -1,0 +1,228 @@
+"""kiln.toml: every mistake is told by its line, and none by a traceback."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kiln import config, paths
+from kiln.errors import UsageError
+
+GOOD = """\
+# A comment first.
+[project]
+name = "kiln"
+owner = "imaging"
+
+[image.monai-label]
+app = "radiology"
+models = [
+  "segmentation_spleen",
+  "deepedit",
+]
+weights = "random"
+root_gb = 40
+
+[[waiver]]
+check = "driver-support"
+reason = "the next release has it"
+until = 2027-03-31
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the playbook and the template that GOOD implies."""
+    folder = tmp_path_factory.mktemp("checkout")
+    (folder / "ansible/playbooks").mkdir(parents=True)
+    (folder / "ansible/playbooks/monai_label.yml").touch()
+    (folder / "packer/monai-label").mkdir(parents=True)
+    return folder
+
+
+def load(folder: Path, text: str | bytes) -> config.Config:
+    path = folder / "kiln.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return config.load(path)
+
+
+def refused(folder: Path, text: str | bytes) -> UsageError:
+    with pytest.raises(UsageError) as caught:
+        load(folder, text)
+    for part in (caught.value.what, caught.value.hint):
+        assert part
+        assert "\n" not in part
+    return caught.value
+
+
+def test_the_checkout_s_own() -> None:
+    assert config.load(paths.ROOT / "kiln.toml").select("monai-label").app == "radiology"
+
+
+def test_paths_are_beside_the_file_wherever_it_is_read_from(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    image = load(folder, GOOD).select("monai-label")
+    assert image.playbook == folder / "ansible/playbooks/monai_label.yml"
+    assert image.template == folder / "packer/monai-label"
+    monkeypatch.chdir(folder)
+    assert config.load(Path("kiln.toml")).select("monai-label") == image
+
+
+def test_another_file_by_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(folder, GOOD.replace("imaging", "others"))
+    monkeypatch.setenv("KILN_CONFIG", str(folder / "kiln.toml"))
+    assert config.load().project.owner == "others"
+
+
+def test_an_unknown_image_gets_the_known_ones(folder: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(folder, GOOD).select("monai-lable")
+    assert caught.value.hint == "did you mean 'monai-label'? images: monai-label"
+
+
+# What is changed in GOOD, the line that must be named, what must be told, what must be offered.
+MISTAKES = [
+    ("models = [", "modles = [", 8, "unknown key image.monai-label.modles", "did you mean 'models'?"),
+    ("[project]", "[projct]", 2, "unknown key projct", "did you mean 'project'?"),
+    ("until =", "untill =", 18, "unknown key waiver[1].untill", "did you mean 'until'?"),
+    ("root_gb = 40", 'root_gb = "40"', 13, "root_gb is '40': not a whole number", "root_gb = 40"),
+    ("root_gb = 40", "root_gb = true", 13, "root_gb is True: not a whole number", "root_gb = 40"),
+    ("root_gb = 40", "root_gb = 40.0", 13, "root_gb is 40.0: not a whole number", "root_gb = 40"),
+    ("root_gb = 40", "root_gb = 0", 13, "root_gb is 0: less than 1", "root_gb = 40"),
+    ('  "deepedit",', "  3,", 8, "models[2] is 3: not text in quotes", 'models = ["segmentation_spleen"]'),
+    ('  "deepedit",', '  "../x",', 8, "models[2] is '../x'", 'models = ["segmentation_spleen"]'),
+    ('"random"', '"radnom"', 12, "weights is 'radnom'", "'pinned', 'random' or 'test'"),
+    ('weights = "random"', "", 6, "not where their weights come from", "a table with the keys"),
+    ('app = "radiology"', "", 6, "no app that serves them", "a table with the keys"),
+    ('owner = "imaging"', "", 2, "project.owner is missing", 'add owner = "imaging"'),
+    ('owner = "imaging"', 'owner = ""', 4, "owner is ''", "team that answers"),
+    ("[image.monai-label]", "[image.Monai_label]", 6, "image.Monai_label is 'Monai_label'", ""),
+    ("[image.monai-label]", "[image.other]", 6, "there is no file", "playbook = "),
+    ("[image.monai-label]", "[image]", 7, "image.app is 'radiology': not a table", "a table with the keys"),
+    ("root_gb = 40", 'playbook = "no.yml"', 13, "there is no file", "playbook = "),
+    ("root_gb = 40", 'template = "packer/no"', 13, "there is no folder", "template = "),
+    ("root_gb = 40", 'base = "debian-13"', 13, "base is 'debian-13'", "'debian-12'"),
+    ("2027-03-31", '"2027-03-31"', 18, "until is '2027-03-31': not a date", "until = 2027-03-31"),
+    ("root_gb = 40", "root_gb = fourty", 13, "this is no TOML: Invalid value", "text needs quotes"),
+    ("root_gb = 40", 'root_gb = 40\napp = "x"', 14, "Cannot overwrite a value", "may stand once"),
+    ('app = "radiology"', 'app = "radiology', 7, "Illegal character", "text ends on its own line"),
+    ("[project]", "[project", 2, "this is no TOML", ""),
+    ("2027-03-31", "2027-13-31", 18, "this is no TOML", ""),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "line", "what", "hint"), MISTAKES)
+def test_mistakes(folder: Path, old: str, new: str, line: int, what: str, hint: str) -> None:
+    assert GOOD.count(old) == 1
+    error = refused(folder, GOOD.replace(old, new))
+    assert error.what.startswith(f"{folder / 'kiln.toml'}:{line}: ")
+    assert what in error.what
+    assert hint in error.hint
+
+
+def test_every_mistake_is_counted(folder: Path) -> None:
+    error = refused(folder, GOOD.replace("root_gb = 40", "root_gb = 0").replace("2027-03-31", "7"))
+    assert error.what.endswith("(and 1 more)")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (b"", r":1: project is missing"),
+        (GOOD.encode().replace(b"imaging", b"imag\xefng"), r":4: byte 0xef is not UTF-8"),
+        (b"\xff\xfe", r":1: byte 0xff"),
+        (b"x = " + b"[" * 5000, "this is no TOML"),
+        (b"x = " + b"9" * 5000, "this is no TOML"),
+        (b"x\0 = 1", r":1: this is no TOML"),
+        (b'x = """\n\n', r":3: this is no TOML: Unterminated"),
+    ],
+)
+def test_what_is_hardly_toml(folder: Path, text: bytes, what: str) -> None:
+    assert re.search(what, refused(folder, text).what)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    for path, what in (
+        (tmp_path / "none.toml", "No such file"),
+        (tmp_path, "Is a directory"),
+        (tmp_path / ("x" * 300), "File name too long"),
+        (Path("null\0byte"), "null"),
+    ):
+        with pytest.raises(UsageError, match=what):
+            config.load(path)
+
+
+def test_a_default_that_is_missing_is_told_at_the_image(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    (tmp_path / "copy/packer/monai-label").rmdir()
+    error = refused(tmp_path / "copy", GOOD)
+    assert "kiln.toml:6: image.monai-label.template: there is no folder" in error.what
+
+
+LINES = GOOD.splitlines(keepends=True)
+
+
+@st.composite
+def mangled(draw: st.DrawFn) -> bytes:
+    """GOOD with lines lost, doubled, swapped, and characters put anywhere."""
+    lines = list(LINES)
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, max(len(lines) - 1, 0)))
+        match draw(st.sampled_from(["drop", "double", "move"])):
+            case "drop":
+                del lines[at : at + 1]
+            case "double":
+                lines[at:at] = lines[at : at + 1]
+            case "move":
+                lines.append(lines.pop(at) if lines else "")
+    text = "".join(lines).encode()
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(text)))
+        new = draw(st.binary(max_size=3) | st.sampled_from([b"[", b"=", b"\n", b"[[", b"{", b"'''"]))
+        text = text[:at] + new + text[at:]
+    return text
+
+
+@given(text=mangled() | st.binary(max_size=40))
+def test_no_document_gives_a_traceback(folder: Path, text: bytes) -> None:
+    try:
+        load(folder, text)
+    except UsageError as error:
+        assert error.hint
+        assert "\n" not in error.what + error.hint
+        found = re.match(rf"{re.escape(str(folder))}/kiln\.toml(:(\d+))?: ", error.what)
+        assert found
+        assert 1 <= int(found[2] or 1) <= text.count(b"\n") + 1
+
+
+@given(data=st.data())
+def test_line_of_finds_every_key_of_every_document(data: st.DataObject) -> None:
+    """Documents are written from statements whose lines are known; comments and blanks stand between."""
+    names = data.draw(st.lists(st.sampled_from("abcdefgh"), unique=True, min_size=1))
+    values = st.sampled_from(["1", '"""\n[x]\ny = 1\n"""', "[\n  1,\n  2,\n]", "'#'", '{ k = "]" }'])
+    text, expected = "", {}
+    for name in names:
+        text += data.draw(st.sampled_from(["", "\n", "# a = 1\n", f"[{name}x]\n"]))
+        table = (f"{name}x",) if text.endswith(f"[{name}x]\n") else None
+        if table is None:
+            text += f"[{name}]\n"
+            table = (name,)
+        expected[(*table, "key")] = text.count("\n") + 1
+        text += f"key = {data.draw(values)}\n"
+    for key, line in expected.items():
+        assert config.line_of(text, key) == line
+        assert config.line_of(text, (*key[:-1], "missing")) <= line
+
+
+def test_every_field_is_described_and_has_an_example() -> None:
+    for model in (config.Project, config.Image, config.Waiver):
+        for name, field in model.model_fields.items():
+            assert field.description, name
+            assert field.examples, name
