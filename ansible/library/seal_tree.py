@@ -64,8 +64,14 @@ def homes(tree: Path) -> list[Path]:
 
 def expand(tree: Path, pattern: str) -> list[Path]:
     """Paths below the tree that a glob names; ``**`` crosses folders and names files."""
-    tops = [(home, pattern[2:]) for home in homes(tree)] if pattern.startswith("~/") else [(tree, pattern.lstrip("/"))]
-    return sorted({path for top, rest in tops for path in top.glob(rest if not rest.endswith("**") else rest + "/*")})
+    tops = (
+        [(home, pattern[2:]) for home in homes(tree)]
+        if pattern.startswith("~/")
+        else [(tree, pattern.lstrip("/"))]
+    )
+    return sorted(
+        {path for top, rest in tops for path in top.glob(rest if not rest.endswith("**") else rest + "/*")}
+    )
 
 
 def remove(path: Path) -> bool:
@@ -106,7 +112,9 @@ def lock(shadow: Path, accounts: list[str]) -> bool:
     """Give these accounts, and any that needs no password, a field that no password matches."""
     before = [line.split(":") for line in shadow.read_text().splitlines()]
     after = [
-        [name, "*", *rest] if not field or (name in accounts and field[0] not in "!*") else [name, field, *rest]
+        [name, "*", *rest]
+        if not field or (name in accounts and field[0] not in "!*")
+        else [name, field, *rest]
         for name, field, *rest in before
     ]
     if after == before:
@@ -117,12 +125,18 @@ def lock(shadow: Path, accounts: list[str]) -> bool:
 
 def seal(tree: Path, parameters: dict[str, object]) -> list[str]:
     """Do all of it; return what changed, as paths of the image."""
-    work = [(path, remove) for pattern in parameters["remove"] for path in expand(tree, pattern)]
-    work += [(path, remove) for folder in parameters["empty"] for path in expand(tree, f"{folder}/*")]
-    work += [(path, remove) for folder in parameters["empty"] for path in expand(tree, f"{folder}/.[!.]*")]
-    work += [(path, truncate) for pattern in parameters["truncate"] for path in expand(tree, pattern)]
-    changed = [path for path, act in work if act(path)]
-    changed += [tree / p.lstrip("/") for p, content in parameters["write"].items() if write(tree / p.lstrip("/"), content)]
+    inside = [pattern for folder in parameters["empty"] for pattern in (f"{folder}/*", f"{folder}/.[!.]*")]
+    changed = [
+        path for pattern in [*parameters["remove"], *inside] for path in expand(tree, pattern) if remove(path)
+    ]
+    changed += [
+        path for pattern in parameters["truncate"] for path in expand(tree, pattern) if truncate(path)
+    ]
+    changed += [
+        tree / p.lstrip("/")
+        for p, content in parameters["write"].items()
+        if write(tree / p.lstrip("/"), content)
+    ]
     if lock(tree / "etc/shadow", parameters["lock"]):
         changed.append(tree / "etc/shadow")
     return ["/" + str(path.relative_to(tree)) for path in changed]
@@ -130,13 +144,18 @@ def seal(tree: Path, parameters: dict[str, object]) -> list[str]:
 
 def main() -> None:
     """Run as an Ansible module."""
-    lists = {name: {"type": "list", "elements": "str", "default": []} for name in ("remove", "empty", "truncate", "lock")}
+    lists = {
+        name: {"type": "list", "elements": "str", "default": []}
+        for name in ("remove", "empty", "truncate", "lock")
+    }
     module = AnsibleModule(
         {"tree": {"type": "path", "required": True}, "write": {"type": "dict", "default": {}}, **lists}
     )
     BELOW.mkdir(exist_ok=True)
     try:
-        module.run_command(["mount", "--bind", "--make-private", module.params["tree"], str(BELOW)], check_rc=True)
+        module.run_command(
+            ["mount", "--bind", "--make-private", module.params["tree"], str(BELOW)], check_rc=True
+        )
         changed = seal(BELOW, module.params)
     finally:
         module.run_command(["umount", str(BELOW)])

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Writes several files, folders and links in one call: a loop over template and file costs a second for each."""
+"""Writes several files, folders and links in one call: a loop over template costs a second for each."""
 
 from __future__ import annotations
 
@@ -95,7 +95,9 @@ def main() -> None:
     )
     given = module.params
     changed = [f["path"] for f in given["folders"] if folder(Path(f["path"]), f["owner"], f["mode"])]
-    changed += [f["dest"] for f in given["files"] if file(Path(f["dest"]), f["content"], f["owner"], f["mode"])]
+    changed += [
+        f["dest"] for f in given["files"] if file(Path(f["dest"]), f["content"], f["owner"], f["mode"])
+    ]
     changed += [path for path, target in given["links"].items() if link(Path(path), target)]
     module.exit_json(changed=bool(changed), paths=changed)
 

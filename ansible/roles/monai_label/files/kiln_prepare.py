@@ -1,4 +1,4 @@
-"""Make what the server would otherwise make or download at its first start: weights, bytecode, the font cache.
+"""Make what the server would make or download at its first start: weights, bytecode, the font cache.
 
 Run once per image, as the service's user. Says on standard output what it made.
 """
@@ -38,7 +38,9 @@ def configs(app: Path, models: list[str], seed: int) -> list[Any]:
 
     known = {path.split(".")[-2].lower(): path for path in get_class_names(lib.configs, "TaskConfig")}
     if unknown := [name for name in models if name not in known]:
-        raise SystemExit(f"kiln_prepare: {app.name} has no model {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+        raise SystemExit(
+            f"kiln_prepare: {app.name} has no model {', '.join(unknown)}; it has {', '.join(sorted(known))}"
+        )
     planner = HeuristicPlanner(spatial_size=[48, 48, 32], target_spacing=[1.0, 1.0, 1.0])
     found = []
     for name in models:
@@ -71,7 +73,9 @@ def weights(config: Any, origin: str) -> Path | None:
     if path.exists():
         return None
     if origin != "random":
-        raise SystemExit(f"kiln_prepare: {path.name} is missing; pin it with: kiln pins add monai_label {path.name} URL")
+        raise SystemExit(
+            f"kiln_prepare: {path.name} is missing; pin it with: kiln pins add monai_label {path.name} URL"
+        )
     path.parent.mkdir(exist_ok=True)
     torch.save(config.network.state_dict(), path)
     return path
@@ -82,8 +86,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--app", type=Path, required=True, help="folder of the app")
     parser.add_argument("--models", required=True, help="names, separated by commas")
-    parser.add_argument("--weights", choices=["random", "pinned"], required=True, help="origin of the weights")
+    parser.add_argument(
+        "--weights", choices=["random", "pinned"], required=True, help="origin of the weights"
+    )
     parser.add_argument("--seed", type=int, required=True, help="seed of random weights")
+    parser.add_argument("--done", type=Path, required=True, help="file that says that all of this was done")
     options = parser.parse_args()
 
     # checked: an operator may edit the app in place.
@@ -94,6 +101,7 @@ def main() -> int:
 
     import matplotlib.font_manager  # noqa: F401 - writes its cache to MPLCONFIGDIR when there is none
 
+    options.done.touch()
     return 0
 
 

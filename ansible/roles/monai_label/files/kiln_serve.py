@@ -1,8 +1,8 @@
 """Run the MONAI Label server in this process and tell systemd once it answers.
 
-Upstream's own command returns no sign of readiness: systemd would call the service started minutes before
+Upstream's own command gives no sign of readiness: systemd would call the service started minutes before
 ``GET /info/`` answers on a slow machine. This program starts the same application with the same settings,
-asks it for ``/info/`` once it listens, and sends ``READY=1`` on a 200. All settings come from the environment.
+asks it for ``/info/`` once it listens, and sends ``READY=1`` on a 200. Its settings are the environment's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - a key, not an address to bind
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
 def arguments(environment: Mapping[str, str]) -> list[str]:
@@ -101,7 +101,7 @@ def server_class(base: Any) -> Any:
     """
 
     class AnnouncingServer(base):  # type: ignore[misc]
-        """A server that reports READY=1 once ``/info/`` answers 200, and stops if it answers anything else."""
+        """Reports READY=1 once ``/info/`` answers 200, and stops the server if it answers anything else."""
 
         announcement: asyncio.Task[None] | None = None
         failed = False
@@ -141,7 +141,11 @@ def main() -> int:
     Path(options.app, "logs").mkdir(exist_ok=True)
     server = server_class(uvicorn.Server)(
         uvicorn.Config(
-            options.uvicorn_app, host=options.host, port=options.port, log_config=options.log_config, access_log=False
+            options.uvicorn_app,
+            host=options.host,
+            port=options.port,
+            log_config=options.log_config,
+            access_log=False,
         )
     )
     server.run()

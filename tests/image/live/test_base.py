@@ -1,0 +1,99 @@
+"""A booted guest: it runs, it is a machine of its own, and it can be reached by key only."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from tests.image.tree import settings, shown
+
+Guest = dict[str, Any]
+
+PRESENT = 60.0
+"""Seconds by which a guest's clock may still have been wrong when it wrote its keys."""
+
+
+def in_root(path: str) -> Path:
+    """A path of the root that was booted."""
+    return Path(os.environ["KILN_ROOT"]) / path
+
+
+def test_system_is_running(guest: Guest) -> None:
+    assert guest["state"] == "running", f"systemd says {guest['state']}"
+
+
+def test_no_unit_failed(guest: Guest) -> None:
+    failed = [line.split()[0] for line in guest["failed"] if line.strip()]
+    assert not failed, f"failed units: {shown(failed)}"
+
+
+def test_no_service_was_restarted(guest: Guest) -> None:
+    restarted = [name for name, unit in guest["units"].items() if unit.get("NRestarts", "0") not in ("0", "")]
+    assert guest["units"], "systemd lists no service"
+    assert not restarted, f"restarted since the boot: {shown(restarted)}"
+
+
+def test_machine_id_is_new(guest: Guest) -> None:
+    found = guest["machine_id"]
+    assert re.fullmatch(r"[0-9a-f]{32}", found), f"machine-id is {found or 'empty'}"
+    assert found != in_root("etc/machine-id").read_text().strip(), "machine-id is the image's"
+
+
+def test_host_keys_are_fresh(guest: Guest) -> None:
+    keys = guest["host_keys"]
+    assert sorted(keys) == ["/etc/ssh/ssh_host_ed25519_key", "/etc/ssh/ssh_host_ed25519_key.pub"], (
+        f"ssh host keys: {shown(sorted(keys)) or 'none'}"
+    )
+    assert not list(in_root("etc/ssh").glob("ssh_host_*")), "the image brings ssh host keys"
+    old = [path for path, written in keys.items() if written < guest["booted"] - PRESENT]
+    assert not old, f"older than this boot: {shown(old)}"
+
+
+def test_root_file_system_is_grown(guest: Guest) -> None:
+    used = guest["root_bytes"] / guest["disk_bytes"]
+    assert used > 0.9, f"the root file system takes {used:.0%} of the disk"
+
+
+def test_time_is_synchronised_by_a_service(guest: Guest) -> None:
+    state = guest["units"].get("chrony.service", {}).get("ActiveState", "missing")
+    assert state == "active", f"chrony.service is {state}"
+
+
+def test_release_is_the_version(guest: Guest) -> None:
+    found = settings(guest["release"]).get("VERSION", "missing")
+    assert found == os.environ["KILN_VERSION"], f"/etc/image-release says {found}"
+
+
+def test_kernel_is_the_images(guest: Guest) -> None:
+    there = [path.name for path in in_root("usr/lib/modules").iterdir()]
+    assert [guest["kernel"]] == there, f"runs {guest['kernel']}, the image has {shown(there)}"
+
+
+def test_cloud_init_is_done_without_errors(guest: Guest) -> None:
+    said = guest["cloud_init"].get("v1", {})
+    assert said, "cloud-init has left no result"
+    assert not said["errors"], f"cloud-init: {shown(map(str, said['errors']))}"
+    assert "NoCloud" in said["datasource"] or "Ec2" in said["datasource"], (
+        f"cloud-init used {said['datasource']}"
+    )
+
+
+def test_ssh_refuses_passwords(guest: Guest) -> None:
+    said = guest["sshd"].lower().splitlines()
+    wanted = (
+        "passwordauthentication no",
+        "kbdinteractiveauthentication no",
+        "permitrootlogin without-password",
+    )
+    missing = [line for line in wanted if line not in said]
+    assert not missing, f"sshd does not say: {shown(missing)}"
+
+
+def test_names_are_resolved_by_systemd(guest: Guest) -> None:
+    assert guest["resolv_conf"] == "../run/systemd/resolve/stub-resolv.conf", (
+        f"/etc/resolv.conf is {guest['resolv_conf'] or 'a file'}"
+    )
+    state = guest["units"].get("systemd-resolved.service", {}).get("ActiveState", "missing")
+    assert state == "active", f"systemd-resolved.service is {state}"

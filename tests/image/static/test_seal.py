@@ -1,0 +1,269 @@
+"""What must not be in an image: the build, the machine that built it, anybody's way in."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+
+import pytest
+from testinfra.host import Host
+
+from tests.image.tree import Tree, settings, shown
+
+pytestmark = pytest.mark.sealed
+
+RELEASE_KEYS = {"IMAGE", "VERSION", "INPUT_DIGEST", "GIT_COMMIT", "BASE"}
+UPSTREAMS = {"http://deb.debian.org/debian", "http://security.debian.org/debian-security"}
+"""As Debian's apt writes them."""
+
+# What Debian's packages install with these bits; anything else was added.
+SUID = {
+    "/usr/bin/chage", "/usr/bin/chfn", "/usr/bin/chsh", "/usr/bin/expiry", "/usr/bin/gpasswd",
+    "/usr/bin/mount", "/usr/bin/newgrp", "/usr/bin/passwd", "/usr/bin/ssh-agent", "/usr/bin/su",
+    "/usr/bin/sudo", "/usr/bin/umount",
+    "/usr/lib/dbus-1.0/dbus-daemon-launch-helper", "/usr/lib/openssh/ssh-keysign", "/usr/sbin/unix_chkpwd",
+}  # fmt: skip
+SECRETS = (
+    "*/.netrc", "*/.pypirc", "*/.git-credentials", "*/.aws/credentials",
+    "*/.docker/config.json", "*/.kube/config",
+    "*/.ssh/id_*", "/etc/apt/auth.conf", "/etc/apt/auth.conf.d/*", "/root/.config/gcloud/*", "*/.vault-token",
+    "/root/.gnupg/*", "/home/*/.gnupg/*",
+)  # fmt: skip
+FOREIGN = re.compile(
+    r"(?i)(https?_proxy|index[-_]url|find[-_]links|trusted[-_]host|ca[-_]?(cert|bundle|info)\w*)\b.*[=:]"
+)
+
+
+def text(host: Host, path: str) -> str:
+    found = host.file(path)
+    return found.content_string if found.exists else ""
+
+
+def test_no_ssh_host_key(tree: Tree) -> None:
+    found = tree.matching("/etc/ssh/ssh_host_*")
+    assert not found, f"ssh host key in the image, every instance would share it: {shown(found)}"
+
+
+def test_no_authorized_keys(tree: Tree) -> None:
+    found = tree.files(tree.matching("*/authorized_keys*"))
+    found = [path for path in found if not path.startswith("/opt/")]
+    assert not found, f"authorized_keys opens every instance: {shown(found)}"
+
+
+def test_machine_id_is_empty(host: Host, tree: Tree) -> None:
+    assert "/etc/machine-id" in tree, (
+        "/etc/machine-id is missing: the first boot would enable every unit anew"
+    )
+    said = text(host, "/etc/machine-id").strip()
+    assert said in ("", "uninitialized"), f"machine-id is filled, every instance would share it: {said}"
+    assert "/var/lib/dbus/machine-id" not in tree or tree["/var/lib/dbus/machine-id"].kind == "l", (
+        "machine-id of the build is left in /var/lib/dbus/machine-id"
+    )
+
+
+def test_no_random_seed(tree: Tree) -> None:
+    found = [
+        path
+        for path in ("/var/lib/systemd/random-seed", "/var/lib/systemd/credential.secret")
+        if path in tree
+    ]
+    assert not found, f"random seed in the image, every instance would share it: {shown(found)}"
+
+
+def test_no_password_opens_an_account(host: Host) -> None:
+    fields = [line.split(":")[:2] for line in text(host, "/etc/shadow").splitlines()]
+    assert fields, "/etc/shadow is missing or empty"
+    opened = [name for name, field in fields if field[:1] not in ("!", "*")]
+    assert not opened, f"password set or empty for: {shown(opened)}"
+    assert "root" in {name for name, _ in fields}, "root is not in /etc/shadow"
+
+
+def test_only_root_has_uid_0(host: Host) -> None:
+    others = [
+        line.split(":")[0] for line in text(host, "/etc/passwd").splitlines() if line.split(":")[2] == "0"
+    ]
+    assert others == ["root"], f"accounts with uid 0: {shown(others)}"
+
+
+def test_no_credentials(tree: Tree) -> None:
+    found = tree.files(tree.matching(*SECRETS))
+    assert not found, f"credentials in the image: {shown(found)}"
+
+
+def test_no_private_key(host: Host) -> None:
+    found = host.run(
+        "grep -rlsE -e '-----BEGIN ([A-Z]+ )*PRIVATE KEY' /etc /root /home /srv /var/lib /usr/local"
+    ).stdout
+    assert not found.split(), f"private key in the image: {shown(found.split())}"
+
+
+def test_no_histories(tree: Tree) -> None:
+    found = tree.matching(
+        "/root/.*_history", "/home/*/.*_history", "*/.lesshst", "*/.viminfo", "*/.wget-hsts"
+    )
+    assert not found, f"history of whoever worked here: {shown(found)}"
+
+
+def test_logs_are_empty(tree: Tree) -> None:
+    found = [path for path in tree.files(tree.below("/var/log")) if tree[path].size]
+    assert not found, f"log of the build: {shown(found)}"
+
+
+def test_no_journal(tree: Tree) -> None:
+    found = tree.below("/var/log/journal")
+    assert not found, f"journal of the build: {shown(found)}"
+
+
+def test_tmp_is_empty(tree: Tree) -> None:
+    found = tree.below("/tmp", "/var/tmp")
+    assert not found, f"temporary files of the build: {shown(found)}"
+
+
+def test_no_cloud_init_data(tree: Tree) -> None:
+    found = tree.below("/var/lib/cloud")
+    assert not found, (
+        f"cloud-init's data of another instance, the first boot would not be one: {shown(found)}"
+    )
+
+
+def test_apt_caches_are_gone(tree: Tree) -> None:
+    found = [
+        *tree.files(tree.below("/var/lib/apt/lists")),
+        *tree.matching("/var/cache/apt/*.bin", "/var/cache/apt/*.deb"),
+    ]
+    assert not found, f"apt's lists or archives: {shown(found)}"
+
+
+def test_package_caches_are_gone(tree: Tree) -> None:
+    found = tree.below("/root/.cache", "/var/cache/pip", "/opt/uv-cache") + tree.matching(
+        "/home/*/.cache/*", "*/.cache/uv", "*/.cache/pip"
+    )
+    assert not found, f"cache of pip, uv or a user: {shown(found)}"
+
+
+def test_apt_sources_are_public(host: Host) -> None:
+    said = host.run("cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null").stdout
+    uris = set(re.findall(r"[a-z+]+:/[^\s\]]*", "\n".join(line.split("#")[0] for line in said.splitlines())))
+    strange = sorted(uri for uri in uris if uri.rstrip("/") not in UPSTREAMS and not uri.startswith("/"))
+    assert not strange, f"mirror of the build machine in apt's sources: {shown(strange)}"
+    assert {uri.rstrip("/") for uri in uris} == UPSTREAMS, (
+        "apt's sources lack Debian's own archive or its security updates"
+    )
+
+
+def test_apt_settings_are_public(host: Host) -> None:
+    said = host.run(
+        "cd /etc; grep -rhvsE '^ *(//|#|$)' apt/apt.conf apt/apt.conf.d dpkg/dpkg.cfg dpkg/dpkg.cfg.d"
+    ).stdout
+    strange = [
+        line.strip()
+        for line in said.splitlines()
+        if re.search(r"(?i)acquire|proxy|mirror|unsafe|allow|insecure|trusted", line)
+    ]
+    assert not strange, f"setting of the build machine in apt or dpkg: {shown(strange)}"
+
+
+def test_pip_and_uv_settings_are_public(host: Host, tree: Tree) -> None:
+    files = tree.files(
+        tree.matching(
+            "/etc/pip.conf",
+            "/etc/xdg/pip/*",
+            "/etc/uv/*",
+            "*/pip.conf",
+            "*/.pip/*",
+            "*/.config/uv/*",
+            "*/uv.toml",
+        )
+    )
+    found = [path for path in files if not path.startswith(("/usr/share/", "/usr/lib/python3/"))]
+    assert not found, f"settings of pip or uv from the build machine: {shown(found)}"
+
+
+def test_environment_is_public(host: Host) -> None:
+    said = host.run(
+        "cd /etc; cat environment profile.d/* default/* kiln/*.env systemd/*.conf wgetrc 2>/dev/null"
+    ).stdout
+    strange = [line.strip() for line in said.splitlines() if FOREIGN.search(line.split("#")[0])]
+    assert not strange, (
+        f"proxy, index or certificate of the build machine in the environment: {shown(strange)}"
+    )
+
+
+def test_certificates_are_debians(host: Host, tree: Tree) -> None:
+    local = tree.files(tree.below("/usr/local/share/ca-certificates"))
+    assert not local, f"certificate authority of the build machine: {shown(local)}"
+    enabled = [
+        line for line in text(host, "/etc/ca-certificates.conf").splitlines() if line and line[0] not in "#!"
+    ]
+    wanted = host.run("cd /usr/share/ca-certificates && cat " + " ".join(enabled)).stdout
+    bundle = text(host, "/etc/ssl/certs/ca-certificates.crt")
+    assert bundle, "/etc/ssl/certs/ca-certificates.crt is missing"
+    known, found = ({ssl.PEM_cert_to_DER_cert(pem) for pem in pems(said)} for said in (wanted, bundle))
+    assert found <= known, f"{len(found - known)} certificate authorities in the bundle are not Debian's"
+    assert found == known, (
+        f"{len(known - found)} of Debian's certificate authorities are missing from the bundle"
+    )
+
+
+def pems(said: str) -> list[str]:
+    return re.findall(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", said, re.DOTALL)
+
+
+def test_release_is_complete(host: Host) -> None:
+    said = settings(text(host, "/etc/image-release"))
+    assert said.keys() == RELEASE_KEYS, f"/etc/image-release has {shown(sorted(said)) or 'nothing'}"
+    empty = [key for key, value in said.items() if not value]
+    assert not empty, f"/etc/image-release says nothing for {shown(empty)}"
+    version = os.environ.get("KILN_VERSION", said["VERSION"])
+    assert said["VERSION"] == version, f"/etc/image-release is of {said['VERSION']} and not of {version}"
+
+
+def test_nothing_is_writable_by_everybody(tree: Tree) -> None:
+    found = [
+        path
+        for path, entry in tree.entries.items()
+        if entry.kind in "fd" and entry.mode & 0o002 and not (entry.kind == "d" and entry.mode & 0o1000)
+    ]
+    assert not found, f"world-writable: {shown(found)}"
+
+
+def test_suid_files_are_debians(tree: Tree) -> None:
+    found = [
+        path
+        for path, entry in tree.entries.items()
+        if entry.kind == "f" and entry.mode & 0o6000 and path not in SUID
+    ]
+    assert not found, f"set-uid or set-gid file that Debian did not bring: {shown(found)}"
+
+
+def test_no_name_of_the_build_machine(host: Host) -> None:
+    name = text(host, "/etc/hostname").strip()
+    hosts = [line for line in text(host, "/etc/hosts").splitlines() if line.split("#")[0].strip()]
+    strange = [line for line in hosts if "localhost" not in line and "ip6-" not in line]
+    if host.backend.get_connection_type() == "chroot":  # an engine mounts its own over both
+        assert name in ("", "localhost"), f"/etc/hostname is the build machine's: {name}"
+        assert not strange, f"/etc/hosts names the build's network: {shown(strange)}"
+
+
+def test_no_resolver_of_the_build_machine(host: Host, tree: Tree) -> None:
+    if (
+        "/etc/resolv.conf" in tree
+        and tree["/etc/resolv.conf"].kind == "f"
+        and host.backend.get_connection_type() == "chroot"
+    ):
+        said = text(host, "/etc/resolv.conf").strip()
+        assert not said, f"/etc/resolv.conf is the build machine's: {said.splitlines()[0]}"
+
+
+def test_no_trace_of_the_builder(tree: Tree) -> None:
+    paths = (
+        "/packer-files",
+        "/.dockerenv",
+        "/run/.containerenv",
+        "/usr/sbin/policy-rc.d",
+        "/run/kiln-build",
+        "/run/kiln-seal",
+    )
+    found = [path for path in (*paths, *tree.matching("*/.ansible", "*/.ansible-kiln*")) if path in tree]
+    assert not found, f"left by the build: {shown(found)}"

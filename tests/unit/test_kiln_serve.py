@@ -1,0 +1,153 @@
+"""The program that runs the server: with a small server of its own, in seconds and without torch."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from kiln import paths
+
+FILE = paths.ROOT / "ansible/roles/monai_label/files/kiln_serve.py"
+
+ENVIRONMENT = {
+    "MONAI_LABEL_APP_DIR": "/app",
+    "MONAI_LABEL_STUDIES": "/studies",
+    "MONAI_LABEL_APP_CONF": '{"models": "segmentation_spleen", "sam2": "false"}',
+}
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("kiln_serve", FILE)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+kiln_serve = load()
+
+
+def test_environment_becomes_upstreams_arguments() -> None:
+    said = kiln_serve.arguments({**ENVIRONMENT, "KILN_SERVE_PORT": "8001"})
+    assert said[0] == "start_server"
+    assert said[said.index("--port") + 1] == "8001"
+    assert said[said.index("--host") + 1] == "127.0.0.1"
+    assert said[-6:] == ["--conf", "models", "segmentation_spleen", "--conf", "sam2", "false"]
+
+
+@pytest.mark.parametrize("name", ENVIRONMENT)
+def test_missing_variable_is_named(name: str) -> None:
+    with pytest.raises(SystemExit, match=f"{name} is not set.*monai-label.env"):
+        kiln_serve.arguments({key: value for key, value in ENVIRONMENT.items() if key != name})
+
+
+@pytest.mark.parametrize("conf", ["{", "[]", '"x"', '{"sam2": false}', '{"models": ["a"]}'])
+def test_conf_that_cannot_be_meant_is_refused(conf: str) -> None:
+    with pytest.raises(SystemExit, match="MONAI_LABEL_APP_CONF must be a JSON object"):
+        kiln_serve.arguments({**ENVIRONMENT, "MONAI_LABEL_APP_CONF": conf})
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool) -> None:
+    address = f"@kiln-{os.getpid()}" if abstract else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(address.replace("@", "\0", 1))
+        receiver.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        kiln_serve.notify("READY=1")
+        assert receiver.recv(100) == b"READY=1"
+
+
+def test_without_systemd_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    kiln_serve.notify("READY=1")
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n{}", 200),
+        (b"HTTP/1.1 500 Oops\r\n\r\n", 500),
+        (b"SSH-2.0-x\r\n", 0),
+        (b"", 0),
+    ],
+)
+def test_status_of_an_answer(answer: bytes, status: int) -> None:
+    async def ask() -> tuple[int, bytes]:
+        asked = bytearray()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.extend(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(answer)
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with server:
+            return await kiln_serve.status_of("0.0.0.0", server.sockets[0].getsockname()[1], "/info/"), bytes(
+                asked
+            )
+
+    found, asked = asyncio.run(ask())
+    assert found == status
+    assert asked.startswith(b"GET /info/ HTTP/1.1\r\n")
+
+
+# Stands for uvicorn.Server: listens when startup is over, answers what it is told to, runs until should_exit.
+BASE = """
+class Server:
+    started = should_exit = False
+    def __init__(self, status):
+        self.status, self.config = status, types.SimpleNamespace(host="0.0.0.0", port=0)
+    async def startup(self, sockets=None):
+        self.server = await asyncio.start_server(self.answer, "127.0.0.1", 0)
+        self.config.port, self.started = self.server.sockets[0].getsockname()[1], True
+    async def answer(self, reader, writer):
+        await reader.readuntil(b"\\r\\n\\r\\n")
+        writer.write(f"HTTP/1.1 {self.status} x\\r\\n\\r\\n".encode())
+        writer.close()
+    async def serve(self):
+        await self.startup()
+        for _ in range(100):
+            if self.should_exit:
+                break
+            await asyncio.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize(("status", "ready"), [(200, True), (500, False)])
+def test_ready_only_when_info_answers_200(tmp_path: Path, status: int, ready: bool) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"import asyncio, gc, json, sys, types\nsys.path.insert(0, {str(FILE.parent)!r})\n"
+        f"import kiln_serve\n{BASE}\n"
+        + textwrap.dedent(f"""
+            gc.disable()
+            server = kiln_serve.server_class(Server)({status})
+            asyncio.run(server.serve())
+            print(json.dumps([server.failed, gc.isenabled()]))
+        """)
+    )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "notify"))
+        receiver.settimeout(0.2)
+        done = subprocess.run(
+            [sys.executable, program], env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        try:
+            told = receiver.recv(100)
+        except TimeoutError:
+            told = b""
+    assert told.startswith(b"READY=1") is ready
+    assert json.loads(done.stdout) == [not ready, ready]
+    assert ("answered 500 instead of 200" in done.stderr) is not ready

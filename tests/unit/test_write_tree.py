@@ -1,0 +1,57 @@
+"""The module that writes files, folders and links: each kind, and nothing the second time."""
+
+from __future__ import annotations
+
+import getpass
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.unit.test_seal_tree import load
+
+write_tree = load("write_tree")
+
+ME = getpass.getuser()
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_file_is_written_once(tmp_path: Path) -> None:
+    path = tmp_path / "new/folder/file"
+    assert write_tree.file(path, "a\n", ME, "0640")
+    assert (path.read_text(), mode(path)) == ("a\n", 0o640)
+    assert not write_tree.file(path, "a\n", ME, "0640")
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("content", "wanted"), [("b\n", "0640"), ("a\n", "0600")])
+def test_difference_is_a_change(tmp_path: Path, content: str, wanted: str) -> None:
+    path = tmp_path / "file"
+    write_tree.file(path, "a\n", ME, "0640")
+    assert write_tree.file(path, content, ME, wanted)
+    assert (path.read_text(), mode(path)) == (content, int(wanted, 8))
+
+
+def test_link_is_replaced_and_its_target_kept(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("keep\n")
+    (tmp_path / "link").symlink_to("target")
+    assert write_tree.file(tmp_path / "link", "a\n", ME, "0644")
+    assert not (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "keep\n"
+
+
+def test_folder_keeps_its_setgid_bit(tmp_path: Path) -> None:
+    assert write_tree.folder(tmp_path / "a/b", ME, "2770")
+    assert mode(tmp_path / "a/b") == 0o2770
+    assert not write_tree.folder(tmp_path / "a/b", ME, "2770")
+
+
+def test_link_is_made_once(tmp_path: Path) -> None:
+    path = tmp_path / "wants/unit"
+    assert write_tree.link(path, "/dev/null")
+    assert not write_tree.link(path, "/dev/null")
+    assert write_tree.link(path, "/elsewhere")
+    assert str(path.readlink()) == "/elsewhere"
