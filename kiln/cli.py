@@ -43,6 +43,9 @@ PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
+_INTERRUPTED = 128 + signal.SIGINT
+
+
 @app.command()
 def bake(
     image: ImageArgument,
@@ -151,16 +154,17 @@ def run(arguments: list[str]) -> int:
         raise KeyboardInterrupt
 
     # A closed terminal and a stopped service end kiln as Ctrl-C does: with everything tidied up.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, stop)
     try:
-        return int(app(arguments, prog_name="kiln", standalone_mode=False) or Exit.DONE)
+        code = int(app(arguments, prog_name="kiln", standalone_mode=False) or Exit.DONE)
+        # Typer turns the interrupt that a command did not catch into this code.
+        return _stopped(stopped_by) if code == _INTERRUPTED else code
     except KilnError as error:
         return _tell(error.what, error.hint, error.code)
     except (KeyboardInterrupt, Abort):
-        print(f"stopped by {stopped_by.name}", file=sys.stderr)
-        return 128 + stopped_by
+        return _stopped(stopped_by)
     except BrokenPipeError:
         # The reader of our output has left, as head does; Python must not fail on its last flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -169,6 +173,11 @@ def run(arguments: list[str]) -> int:
         if (usage := _usage(error)) is not None:
             return usage
         return _crashed(error)
+
+
+def _stopped(by: signal.Signals) -> int:
+    print(f"stopped by {by.name}", file=sys.stderr)
+    return 128 + by
 
 
 def _tell(what: str, hint: str, code: int) -> int:
