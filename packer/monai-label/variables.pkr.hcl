@@ -84,7 +84,7 @@ variable "base_ami_name" {
 
 variable "base_ami_owner" {
   type        = string
-  description = "Account that owns the base AMI; 136693071363 is Debian's (wiki.debian.org/Cloud/AmazonEC2Image)."
+  description = "Account that owns the base AMI; 136693071363 is Debian's (Debian wiki, Cloud/AmazonEC2Image)."
   default     = "136693071363"
   validation {
     condition     = regex_replace(var.base_ami_owner, "^[0-9]{12}$", "") == ""

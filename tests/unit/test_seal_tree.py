@@ -51,7 +51,7 @@ LEFTOVERS = [
     "var/lib/systemd/random-seed",
     "var/cache/apt/pkgcache.bin",
     "var/cache/apt/archives/a.deb",
-    "var/lib/apt/lists/deb.debian.org_Packages",
+    "var/lib/apt/lists/mirror.example_Packages",
     "etc/apt/apt.conf.d/99proxy",
     "etc/shadow-",
     "etc/resolv.conf",
