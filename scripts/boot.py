@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -32,6 +33,7 @@ MEMORY_MIB = 4096
 # five times slower, and the server's own limit for a first start is 15 minutes.
 SSH_SECONDS = 600.0
 SSHD_SECONDS = 120.0
+KNOCK_SECONDS = 5.0
 RUNNING_SECONDS = 1800.0
 READY_SECONDS = 1800.0
 STOP_SECONDS = 120.0
@@ -123,6 +125,8 @@ class Guest:
         self._master: subprocess.Popen[bytes] | None = None
         self._control: Path | None = None
         self._sshd_failed: float | None = None
+        self._knock: socket.socket | None = None
+        self._knocked = 0.0
 
     def __enter__(self) -> Guest:
         if not self.image.is_file():
@@ -324,15 +328,27 @@ class Guest:
         return self._control.exists() and self._ssh("true", 60).returncode == 0
 
     def _listens(self) -> bool:
-        """Whether sshd greets: QEMU takes connections long before the guest does."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.ssh_port, timeout=5)
+        """Whether sshd greets: QEMU takes connections long before the guest does, and says nothing."""
+        if self._knock is None or time.monotonic() - self._knocked > KNOCK_SECONDS:
+            self._forget_knock()
+            self._knocked = time.monotonic()
+            try:
+                self._knock = socket.create_connection(("127.0.0.1", self.ssh_port), timeout=0.25)
+            except OSError:
+                return False
         try:
-            connection.connect()
-            return bool(connection.sock.recv(4) == b"SSH-")
-        except OSError:
+            greeting = self._knock.recv(4)
+        except TimeoutError:
             return False
-        finally:
-            connection.close()
+        except OSError:
+            greeting = b""
+        self._forget_knock()
+        return greeting == b"SSH-"
+
+    def _forget_knock(self) -> None:
+        if self._knock is not None:
+            self._knock.close()
+            self._knock = None
 
     def _ssh(self, command: str, seconds: float) -> subprocess.CompletedProcess[str]:
         try:
@@ -466,7 +482,7 @@ class Guest:
 
     def _get(self, path: str) -> int | None:
         # http.client and not requests: a proxy of the environment has no business here.
-        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=10)
         try:
             connection.request("GET", path)
             return connection.getresponse().status
@@ -500,6 +516,7 @@ class Guest:
 
     def kill(self) -> None:
         """End the guest and its connection now."""
+        self._forget_knock()
         if self._master is not None:
             self._master.kill()
             self._master.wait()
