@@ -45,7 +45,62 @@ def _disable(root: Path) -> None:
         link.unlink()
 
 
-DEFECTS: dict[str, Defect] = {}
+def _break_venv(root: Path) -> None:
+    (root / SITE / "torch/nn/modules/linear.py").unlink()
+
+
+def _mirror(root: Path) -> None:
+    sources = root / "etc/apt/sources.list"
+    sources.write_text("deb http://mirror.build.example/debian bookworm main\n" + sources.read_text())
+
+
+def _own(root: Path) -> None:
+    app = root / "var/lib/monai-label/apps/radiology"
+    for path in (app, app / "main.py"):
+        os.chown(path, 0, 0)
+
+
+def _checks(*names: str) -> frozenset[str]:
+    return frozenset(f"static::{name}" for name in names)
+
+
+DEFECTS: dict[str, Defect] = {
+    "ssh host key": Defect(
+        lambda root: _write(root / "etc/ssh/ssh_host_ed25519_key.pub", "ssh-ed25519 AAAA root@builder\n"),
+        _checks("test_seal::test_no_ssh_host_key"),
+        "ssh_host_ed25519_key",
+    ),
+    "authorized_keys": Defect(
+        lambda root: _write(root / "root/.ssh/authorized_keys", "ssh-ed25519 AAAA operator\n", 0o600),
+        _checks("test_seal::test_no_authorized_keys"),
+        "authorized_keys",
+    ),
+    "filled machine-id": Defect(
+        lambda root: _write(root / "etc/machine-id", "0123456789abcdef0123456789abcdef\n", 0o444),
+        _checks("test_seal::test_machine_id_is_empty"),
+        "machine-id",
+    ),
+    "world-writable file": Defect(
+        lambda root: _write(root / "etc/kiln/anybody.conf", "", 0o666),
+        _checks("test_seal::test_nothing_is_writable_by_everybody"),
+        "/etc/kiln/anybody.conf",
+    ),
+    "service disabled": Defect(
+        _disable, _checks("test_monai_label::test_service_is_enabled"), "monai-label.service"
+    ),
+    "broken venv": Defect(
+        _break_venv,
+        _checks("test_monai_label::test_every_file_of_the_environment_is_there",
+                "test_monai_label::test_server_can_be_imported"),
+        "torch",
+    ),
+    "build mirror in apt's settings": Defect(
+        _mirror, _checks("test_seal::test_apt_sources_are_public"), "mirror.build.example"
+    ),
+    "wrong owner of the app": Defect(
+        _own, _checks("test_monai_label::test_app_belongs_to_the_service"), "radiology"
+    ),
+}  # fmt: skip
 
 
 def main(name: str, root: Path) -> None:
