@@ -72,6 +72,11 @@ def _on(*words: str, over: Sequence[str]) -> Callable[[Path], Iterable[Command]]
     return commands
 
 
+def _generated(file: str, module: str) -> Callable[[Path], Iterable[Command]]:
+    """Return the command of a module of ours that compares what it generates."""
+    return lambda root: [[sys.executable, "-m", module, "--check"]] if _there(root, file) else []
+
+
 def _shell(root: Path) -> Iterable[Command]:
     files = (
         path
@@ -106,10 +111,10 @@ LINTERS: tuple[Linter, ...] = (
     Linter("ansible-lint", _on("ansible-lint", "--offline", "--profile=production", "-q", over=("ansible",))),
     Linter("mypy", _on("mypy", over=("kiln", "scripts"))),
     Linter("packer", _packer),
-    Linter("role README", lambda _: [[sys.executable, "-m", "scripts.role_readme", "--check"]]),
+    Linter("role README", _generated("scripts/role_readme.py", "scripts.role_readme")),
     Linter("ruff check", _on("ruff", "check", "--quiet", over=_PYTHON)),
     Linter("ruff format", _on("ruff", "format", "--check", "--quiet", over=_PYTHON)),
-    Linter("schemas", lambda _: [[sys.executable, "-m", "kiln.schemas", "--check"]]),
+    Linter("schemas", _generated("kiln/schemas/__main__.py", "kiln.schemas")),
     Linter("shellcheck", _shell),
     Linter("yamllint", _on("yamllint", "--strict", over=_YAML)),
 )
