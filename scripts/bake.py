@@ -99,7 +99,7 @@ def _make(resolved: inputs.Resolved, folder: Path, work: Path, logs: Path, progr
         "base": base_name,
     }
     with progress.stage("packer"):
-        _packer(resolved, release, root, work, logs / "packer.log", progress)
+        run_packer(resolved, release, root, work, logs / "packer.log", progress)
     with progress.stage("facts"):
         base.compare(root, resolved.lock.packages(), "the finished root")
         found = facts.read(root, resolved.roles)
@@ -156,10 +156,31 @@ def _warn_of_room(resolved: inputs.Resolved, folder: Path, progress: Progress) -
         progress.say(f"only {free:.0f} GB are free on the disk of {folder}; a bake of this image may need {needed} GB")
 
 
-def _packer(
+def run_packer(
     resolved: inputs.Resolved, release: dict[str, str], root: Path, work: Path, log: Path, progress: Progress
 ) -> None:
-    """Have Packer run Ansible in a container whose root is the folder."""
+    """Have Packer run Ansible in a container whose root is the folder.
+
+    Parameters
+    ----------
+    resolved:
+        The inputs.
+    release:
+        What ``/etc/image-release`` will say.
+    root:
+        The base root, which becomes the sealed one.
+    work:
+        The run's work folder, whose name labels the container.
+    log:
+        Where Packer's output goes.
+    progress:
+        Told each task.
+
+    Raises
+    ------
+    KilnError
+        A task failed, or no engine runs.
+    """
     found = engine.find(root)
     loan = mirrors.lend(work, inputs.apt_folder())
     container = f"kiln-{work.name}"

@@ -174,7 +174,7 @@ def resolve(name: str, image: config.Image, log: Path) -> Resolved:
     """
     roles = roles_of(image.playbook)
     versions = tools()
-    lock = archive.resolve(base.PACKAGES, [wanted for role in roles if (wanted := _packages(role))], log)
+    lock = archive.resolve(base.PACKAGES, [wanted for role in roles if (wanted := packages(role))], log)
     inputs = manifest.Inputs(
         destination="local",
         files=_files(image, roles),
