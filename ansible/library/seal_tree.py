@@ -69,9 +69,10 @@ def expand(tree: Path, pattern: str) -> list[Path]:
         if pattern.startswith("~/")
         else [(tree, pattern.lstrip("/"))]
     )
-    return sorted(
-        {path for top, rest in tops for path in top.glob(rest if not rest.endswith("**") else rest + "/*")}
-    )
+    # The last letter as a class, since glob follows a link that is named plainly, and misses a dangling one.
+    wanted = [(top, f"{rest}/*" if rest.endswith("**") else rest) for top, rest in tops]
+    wanted = [(top, rest if rest[-1] in "*]" else f"{rest[:-1]}[{rest[-1]}]") for top, rest in wanted]
+    return sorted({path for top, rest in wanted for path in top.glob(rest)})
 
 
 def remove(path: Path) -> bool:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +21,7 @@ from scripts import role_readme
 ROLES = sorted(path.parent.parent for path in role_readme.ROLES.glob("*/tasks/main.yml"))
 SPECS = {role.name: role / "meta/argument_specs.yml" for role in ROLES}
 
-pytestmark = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 
 
 def load(path: Path) -> Any:
@@ -31,24 +35,28 @@ def options(role: Path) -> dict[str, dict[str, Any]]:
     return specs
 
 
+@each_role
 def test_defaults_and_specs_agree(role: Path) -> None:
     assert {name: option["default"] for name, option in options(role).items()} == load(
         role / "defaults/main.yml"
     )
 
 
+@each_role
 def test_every_default_has_a_comment(role: Path) -> None:
     lines = (role / "defaults/main.yml").read_text(encoding="utf-8").splitlines()
     bare = [line for before, line in pairwise(lines) if line[:1].isalpha() and before[:1] != "#"]
     assert bare == []
 
 
+@each_role
 def test_variables_carry_the_name_of_their_role(role: Path) -> None:
     assert [name for name in options(role) if not name.startswith(f"{role.name}_")] == []
     internals = load(role / "vars/main.yml") if (role / "vars/main.yml").exists() else {}
     assert [name for name in internals if not name.startswith(f"__{role.name}_")] == []
 
 
+@each_role
 def test_no_role_reaches_into_another_ones_variables(role: Path) -> None:
     others = [other.name for other in ROLES if other != role]
     texts = [path.read_text(encoding="utf-8") for path in role.rglob("*") if path.suffix in {".yml", ".j2"}]
@@ -59,6 +67,7 @@ def test_no_role_reaches_into_another_ones_variables(role: Path) -> None:
     assert reached <= {"seal_tree"}
 
 
+@each_role
 def test_packages_are_installed_by_one_task_without_recommends(role: Path) -> None:
     tasks = [task for path in (role / "tasks").glob("*.yml") for task in load(path)]
     apt = [task["ansible.builtin.apt"] for task in tasks if "ansible.builtin.apt" in task]
@@ -70,11 +79,13 @@ def test_packages_are_installed_by_one_task_without_recommends(role: Path) -> No
         assert arguments["lock_timeout"] >= 60
 
 
+@each_role
 def test_index_of_tasks_only_imports(role: Path) -> None:
     allowed = {"name", "when", "ansible.builtin.import_tasks", "ansible.builtin.meta"}
     assert [task for task in load(role / "tasks/main.yml") if set(task) - allowed] == []
 
 
+@each_role
 def test_shell_tasks_are_short(role: Path) -> None:
     tasks = [task for path in (role / "tasks").glob("*.yml") for task in load(path)]
     shells = [task["ansible.builtin.shell"] for task in tasks if "ansible.builtin.shell" in task]
@@ -82,10 +93,12 @@ def test_shell_tasks_are_short(role: Path) -> None:
     assert [text for text in texts if len(text.splitlines()) > 5] == []
 
 
+@each_role
 def test_readme_is_current(role: Path) -> None:
     assert role / "README.md" not in role_readme.stale(role_readme.ROLES)
 
 
+@each_role
 def test_stale_readme_is_noticed(role: Path, tmp_path: Path) -> None:
     copy = tmp_path / role.name
     shutil.copytree(role, copy)
@@ -95,10 +108,44 @@ def test_stale_readme_is_noticed(role: Path, tmp_path: Path) -> None:
     assert role_readme.stale(tmp_path) == [copy / "README.md"]
 
 
+@each_role
 def test_missing_readme_is_noticed(role: Path, tmp_path: Path) -> None:
     shutil.copytree(role, tmp_path / role.name, ignore=shutil.ignore_patterns("README.md"))
     assert role_readme.stale(tmp_path) == [tmp_path / role.name / "README.md"]
 
 
+@each_role
 def test_role_has_a_molecule_scenario(role: Path) -> None:
     assert (paths.ROOT / "molecule" / role.name / "molecule.yml").is_file()
+
+
+def refusal(tmp_path: Path, role: str, tasks: str, variables: dict[str, object]) -> str:
+    """What Ansible says when a task file of a role, which only asserts, stops on these variables."""
+    play = {
+        "hosts": "localhost",
+        "connection": "local",
+        "gather_facts": False,
+        "vars": variables,
+        "tasks": [{"ansible.builtin.include_role": {"name": role, "tasks_from": tasks}}],
+    }
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(
+        [Path(sys.executable).parent / "ansible-playbook", tmp_path / "play.yml"],
+        env={**environment, "ANSIBLE_CONFIG": str(paths.ROOT / "ansible.cfg")},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    return done.stdout + done.stderr
+
+
+def test_weights_without_a_checksum_stop_the_role_with_the_command_that_fills_it(tmp_path: Path) -> None:
+    pin = {"name": "pretrained_x.pt", "url": "https://example.org/x.pt", "sha256": ""}
+    said = refusal(tmp_path, "monai_label", "weights", {"monai_label_pins": [pin]})
+    assert "kiln pins add monai_label pretrained_x.pt https://example.org/x.pt" in said
+
+
+@pytest.mark.parametrize("release", [{}, {"image": "x"}])
+def test_seal_refuses_a_host_that_is_no_image(tmp_path: Path, release: dict[str, str]) -> None:
+    said = refusal(tmp_path, "seal", "refuse", {"seal_release": release})
+    assert "seal_release names no image" in said

@@ -134,6 +134,14 @@ def test_link_out_of_the_tree_is_not_followed(tree: Path, tmp_path: Path) -> Non
     assert not (tree / "etc/hosts").is_symlink()
 
 
+@pytest.mark.parametrize("name", ["etc/resolv.conf", "var/lib/dbus/machine-id", "root/.netrc"])
+def test_dangling_link_is_removed(tree: Path, name: str) -> None:
+    (tree / name).parent.mkdir(parents=True, exist_ok=True)
+    (tree / name).symlink_to("/nowhere")
+    seal_tree.seal(tree, TABLE)
+    assert not (tree / name).is_symlink()
+
+
 def test_home_that_leads_out_of_the_tree_is_left_alone(tree: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     (outside / ".ssh").mkdir(parents=True)

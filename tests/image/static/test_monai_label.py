@@ -67,9 +67,8 @@ def test_service_is_enabled(host: Host) -> None:
 
 
 def test_service_is_not_root(service: dict[str, list[str]]) -> None:
-    assert service["User"] == ["monai-label"] and service["Group"] == ["monai-label"], (
-        f"monai-label.service runs as {service.get('User', ['root'])[0]}"
-    )
+    found = [service.get(key, ["root"])[0] for key in ("User", "Group")]
+    assert found == ["monai-label", "monai-label"], f"monai-label.service runs as {':'.join(found)}"
 
 
 @pytest.mark.parametrize("setting", SANDBOX)
@@ -113,19 +112,15 @@ def test_settings_belong_to_root(tree: Tree) -> None:
 def test_environment_is_the_locked_one(host: Host) -> None:
     lock = host.file(f"{VENV}/installed.lock")
     assert lock.exists, "venv broken: it was not installed to the end, installed.lock is missing"
-    locked = {
-        canonical(n): v for n, v in re.findall(r"^([\w.-]+)==([^ ;\\]+)", lock.content_string, re.MULTILINE)
-    }
-    listed = host.run("ls %s", SITE).stdout.split()
-    found = {
-        canonical(n): v for n, v in re.findall(r"^(.+?)-([^-]+)\.dist-info$", "\n".join(listed), re.MULTILINE)
-    }
-    wrong = [
-        f"{name} {found.get(name, 'missing')}"
-        for name in sorted({*locked, *found})
-        if locked.get(name) != found.get(name)
-    ]
-    assert not wrong, f"venv broken: differs from its lock: {shown(wrong)}"
+    locked = re.findall(r"^([\w.-]+)==([^ ;\\]+)", lock.content_string, re.MULTILINE)
+    listed = "\n".join(host.run("ls %s", SITE).stdout.split())
+    there = re.findall(r"^(.+?)-([^-]+)\.dist-info$", listed, re.MULTILINE)
+    wanted, found = ({f"{canonical(name)} {version}" for name, version in pairs} for pairs in (locked, there))
+    missing, surplus = sorted(wanted - found), sorted(found - wanted)
+    assert not missing, (
+        f"venv broken: not as locked: {shown(missing)}; there is {shown(surplus) or 'nothing else'}"
+    )
+    assert not surplus, f"venv broken: not in the lock: {shown(surplus)}"
 
 
 def canonical(name: str) -> str:
