@@ -59,11 +59,11 @@ def bake(
 
 
 @app.command()
-def prove(image: VersionedArgument, config: ConfigOption = None) -> None:
+def prove(image: VersionedArgument) -> None:
     """Check a version: its files, its root, its boot, and a real client."""
     from scripts import prove as station
 
-    station.run(*_split(image), config)
+    station.run(*_split(image))
 
 
 @app.command()

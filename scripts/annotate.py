@@ -9,7 +9,9 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -81,9 +83,9 @@ def annotate(url: str, folder: Path) -> dict[str, object]:
     seconds: dict[str, float] = {}
     answers: dict[str, object] = {"seconds": seconds}
 
-    def timed(name: str, call: object, *arguments: object) -> object:
+    def timed(name: str, call: Callable[..., Any], *arguments: object) -> Any:
         start = time.monotonic()
-        answer = call(*arguments)  # type: ignore[operator]
+        answer = call(*arguments)
         seconds[name] = round(time.monotonic() - start, 2)
         answers[name] = answer
         return answer
@@ -93,8 +95,8 @@ def annotate(url: str, folder: Path) -> dict[str, object]:
     timed("info", client.info)
     timed("upload", client.upload_image, str(image), IMAGE)
     timed("next_sample", client.next_sample, "first", {})
-    label, _ = timed("infer", client.infer, MODEL, IMAGE, {"device": "cpu"})  # type: ignore[misc]
-    shutil.move(label, folder / "label.nii.gz")
+    answer = timed("infer", client.infer, MODEL, IMAGE, {"device": "cpu"})
+    shutil.move(answer[0], folder / "label.nii.gz")
     timed("save_label", client.save_label, IMAGE, str(folder / "label.nii.gz"), "final", {"by": "kiln"})
     back = timed("download_label", client.download_label, IMAGE, "final")
     shutil.move(str(back), folder / "read_back.nii.gz")

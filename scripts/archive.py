@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from debian.deb822 import Packages
+from pydantic import Field
+
 from kiln import paths
 from kiln.errors import KilnError
 from kiln.manifest import Strict
-from pydantic import Field
-
 from scripts import mirrors, proc
 
 
@@ -87,7 +87,9 @@ def _simulate(at: Path, wanted: Iterable[str], what: str) -> list[tuple[str, str
         ["apt-get", "--simulate", "-qq", "install", *wanted], what=what, env=_apt_environment(at)
     )
     if gone := re.findall(r"^Remv (\S+)", said, re.M):
-        raise KilnError(f"{what} would remove {gone[0]}", "the package lists of two roles contradict each other")
+        raise KilnError(
+            f"{what} would remove {gone[0]}", "the package lists of two roles contradict each other"
+        )
     return re.findall(r"^Inst (\S+) (?:\[\S+\] )?\((\S+)", said, re.M)
 
 
@@ -111,7 +113,9 @@ def _describe(at: Path, chosen: list[tuple[str, str]]) -> tuple[dict[str, Packag
         stanza["Status"] = "install ok installed"
         status.append(stanza.dump())
     if missing := [name for name, _ in chosen if name not in found]:
-        raise KilnError(f"the package index has no entry for {missing[0]}", "run again: the archive may be moving")
+        raise KilnError(
+            f"the package index has no entry for {missing[0]}", "run again: the archive may be moving"
+        )
     return found, "\n".join(status) + "\n"
 
 

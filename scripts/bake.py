@@ -11,7 +11,6 @@ from pathlib import Path
 
 from kiln import config, manifest, paths
 from kiln.errors import KilnError
-
 from scripts import base, disk, engine, facts, inputs, mirrors, proc, prove, sbom, tree, versions, workspace
 from scripts.progress import Progress
 
@@ -56,7 +55,9 @@ def run(image: str, config_path: Path | None = None, force: bool = False) -> Non
             _forget_logs(folder / "logs")
             with progress.stage("inputs"):
                 resolved = inputs.resolve(image, settings, logs / "inputs.log")
-                progress.detail(f"digest {resolved.digest[:8]}, {len(resolved.lock.packages())} Debian packages")
+                progress.detail(
+                    f"digest {resolved.digest[:8]}, {len(resolved.lock.packages())} Debian packages"
+                )
             known = None if force else versions.of_digest(folder, resolved.digest)
             if known is not None:
                 shutil.rmtree(logs)
@@ -64,7 +65,9 @@ def run(image: str, config_path: Path | None = None, force: bool = False) -> Non
                 known = _make(resolved, folder, work, logs, progress)
             elif prove.is_current(known):
                 versions.set_latest(folder, known.name)
-                progress.say(f"unchanged: {known.name} has these inputs and is proven (--force bakes all the same)")
+                progress.say(
+                    f"unchanged: {known.name} has these inputs and is proven (--force bakes all the same)"
+                )
                 progress.say(f"image  {known / versions.read(known).disk.file}")
                 return
             else:
@@ -90,7 +93,9 @@ def _make(resolved: inputs.Resolved, folder: Path, work: Path, logs: Path, progr
     _warn_of_room(resolved, folder, progress)
 
     with progress.stage("base"):
-        base_name = base.unpack(resolved.lock, resolved.inputs.tools, root, logs / "base.log", progress.detail)
+        base_name = base.unpack(
+            resolved.lock, resolved.inputs.tools, root, logs / "base.log", progress.detail
+        )
     release = {
         "image": resolved.image,
         "version": version,
@@ -153,7 +158,9 @@ def _warn_of_room(resolved: inputs.Resolved, folder: Path, progress: Progress) -
     free = shutil.disk_usage(folder).free / 1e9
     needed = sum(PEAK_GB.get(role, 0) for role in resolved.roles)
     if free < needed:
-        progress.say(f"only {free:.0f} GB are free on the disk of {folder}; a bake of this image may need {needed} GB")
+        progress.say(
+            f"only {free:.0f} GB are free on the disk of {folder}; a bake of this image may need {needed} GB"
+        )
 
 
 def run_packer(

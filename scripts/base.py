@@ -10,10 +10,19 @@ from pathlib import Path
 from kiln import paths
 from kiln.errors import KilnError
 from kiln.manifest import sha256_file
-
 from scripts import archive, dpkg, mirrors, proc
 
-PACKAGES = ("systemd", "systemd-sysv", "dbus", "udev", "e2fsprogs", "tzdata", "python3", "python3-apt", "ca-certificates")
+PACKAGES = (
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "udev",
+    "e2fsprogs",
+    "tzdata",
+    "python3",
+    "python3-apt",
+    "ca-certificates",
+)
 """What Ansible and systemd need to be there first; all else is installed by roles."""
 
 # Written into the root instead of this machine's mirrors: the sources that Debian's apt ships as its example.
@@ -21,7 +30,10 @@ _PUBLIC_SOURCES = (
     "sed -nE 's/^(deb \\S+ \\S+) main.*/\\1 main/p' \"$1/usr/share/doc/apt/examples/sources.list\""
     ' > "$1/etc/apt/sources.list" && test "$(wc -l < "$1/etc/apt/sources.list")" = 3'
 )
-_CLEAN = 'rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/apt/sources.list.d/"* "$1/etc/resolv.conf" "$1/etc/hostname"'
+_CLEAN = (
+    'cd "$1/etc" && rm -f apt/apt.conf.d/99mmdebstrap dpkg/dpkg.cfg.d/99mmdebstrap apt/sources.list.d/*'
+    " resolv.conf hostname"
+)
 
 
 def compare(root: Path, expected: dict[str, str], what: str) -> None:
@@ -39,7 +51,7 @@ def compare(root: Path, expected: dict[str, str], what: str) -> None:
     shown = ", ".join(f"{n} {expected.get(n, 'absent')} → {found.get(n, 'absent')}" for n in names[:4])
     raise KilnError(
         f"{what} differs from base.lock in {len(names)} packages: {shown}",
-        "the archive moved during the bake, or a role installs what its <role>_packages does not list; run again",
+        "run again: the archive moved, or a role installs what its <role>_packages does not list",
     )
 
 
@@ -76,7 +88,6 @@ def _make(tar: Path, log: Path) -> None:
                 *(f"--aptopt={line.rstrip(';')}" for line in options),
                 f"--customize-hook={_PUBLIC_SOURCES}",
                 f"--customize-hook={_CLEAN}",
-                "--customize-hook=rm -f \"$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap\"",
                 mirrors.SUITES[0],
                 half,
                 sources,

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 from kiln import manifest, paths
-
 from scripts import proc
 
 Stage = Literal["static", "live", "client"]
@@ -41,15 +40,17 @@ def failed(stage: str, name: str, message: str) -> manifest.Check:
 
 
 def _one_line(text: str) -> str:
-    """Take the sentence out of pytest's message: ``AssertionError: sentence\\nassert …``."""
+    """Take the sentence out of pytest's message, whose later lines repeat the code."""
     first = text.strip().splitlines()[0] if text.strip() else ""
     return first.removeprefix("AssertionError: ").removeprefix("Failed: ")[:500]
 
 
 def _read(stage: Stage, xml: Path) -> list[manifest.Check]:
     checks = []
-    for case in ET.parse(xml).getroot().iter("testcase"):
-        bad = next((node for tag in ("failure", "error", "skipped") if (node := case.find(tag)) is not None), None)
+    for case in ET.parse(xml).getroot().iter("testcase"):  # noqa: S314 - pytest wrote it
+        bad = next(
+            (node for tag in ("failure", "error", "skipped") if (node := case.find(tag)) is not None), None
+        )
         message = ""
         if bad is not None:
             message = _one_line(bad.get("message") or bad.text or "")
@@ -104,13 +105,14 @@ def run(
     wanted = files(stage, roles)
     if not wanted:
         return []
-    command = [*wrap, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={paths.ROOT}",
-               f"--junitxml={junit}", *options, *(str(path) for path in wanted)]  # fmt: skip
+    command = [*wrap, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+               f"--rootdir={paths.ROOT}", f"--junitxml={junit}", *options, *(str(path) for path in wanted)]  # fmt: skip
     junit.unlink(missing_ok=True)
     with log.open("a") as out:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=paths.ROOT,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}, preexec_fn=proc.die_with_parent(),
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})},
+            preexec_fn=proc.die_with_parent(),
         )  # fmt: skip
     if not junit.exists():
         return [failed(stage, "pytest", f"could not run: exit code {done.returncode}, see {log}")]

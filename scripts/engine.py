@@ -80,17 +80,30 @@ def find(root: Path) -> Engine:
     """
     program = _podman()
     if program is None:
-        raise KilnError("no container engine: podman is not installed", "run scripts/setup.sh, then try again")
+        raise KilnError(
+            "no container engine: podman is not installed", "run scripts/setup.sh, then try again"
+        )
     said = ""
     for env in ({}, {"CONTAINERS_CONF": str(_conservative_config())}):
         full = {**os.environ, **env}
-        trial = [program, "run", "--rm", "--network=host", "--cap-add=SYS_ADMIN", "--rootfs", f"{root}:O", "true"]
+        trial = [
+            program,
+            "run",
+            "--rm",
+            "--network=host",
+            "--cap-add=SYS_ADMIN",
+            "--rootfs",
+            f"{root}:O",
+            "true",
+        ]
         done = subprocess.run(trial, capture_output=True, text=True, env=full, timeout=120)
         if done.returncode == 0:
             version = subprocess.run([program, "--version"], capture_output=True, text=True, env=full).stdout
             return Engine(program, version.split()[-1], env)
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-    raise KilnError(f"podman cannot run a container: {said}", "try: podman info; rootless podman is not supported")
+    raise KilnError(
+        f"podman cannot run a container: {said}", "try: podman info; rootless podman is not supported"
+    )
 
 
 def remove_containers(run_id: str) -> None:
@@ -125,14 +138,16 @@ def shim(folder: Path, engine: Engine) -> Path:
 
 
 def release(root: Path) -> None:
-    """Undo what the engine left in a root that it ran: the files and folders over which it mounted its own."""
+    """Undo what the engine left in a root that it ran: what it mounted its own files and folders on."""
     if (root / "packer-files").is_dir():
         (root / "packer-files").rmdir()
     for name in ("etc/hosts", "etc/hostname", "etc/resolv.conf"):
         (root / name).unlink(missing_ok=True)
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n")
     (root / "etc/hostname").write_text("localhost\n")
-    if (root / "usr/lib/systemd/systemd-resolved").exists() or (root / "lib/systemd/systemd-resolved").exists():
+    if (root / "usr/lib/systemd/systemd-resolved").exists() or (
+        root / "lib/systemd/systemd-resolved"
+    ).exists():
         (root / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
     else:
         (root / "etc/resolv.conf").write_text("")

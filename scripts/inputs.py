@@ -10,14 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+
 from kiln import config, manifest, paths
 from kiln.errors import KilnError, UsageError
-
 from scripts import archive, base, disk
 
 ROLES = paths.ROOT / "ansible/roles"
 
-TOOLS = ("packer", "mmdebstrap", "genimage", "qemu-utils", "grub-efi-amd64-bin", "e2fsprogs", "mtools", "podman")
+TOOLS = (
+    "packer",
+    "mmdebstrap",
+    "genimage",
+    "qemu-utils",
+    "grub-efi-amd64-bin",
+    "e2fsprogs",
+    "mtools",
+    "podman",
+)
 """Debian packages of this machine whose version may show in an image."""
 
 PIPELINE = ("scripts/base.py", "scripts/disk.py", "scripts/engine.py", "scripts/mirrors.py")
@@ -81,7 +90,8 @@ def roles_of(playbook: Path) -> list[str]:
     return names
 
 
-def _packages(role: str) -> list[str]:
+def packages(role: str) -> list[str]:
+    """Return the Debian packages that a role installs, its ``<role>_packages``."""
     defaults = ROLES / role / "defaults/main.yml"
     values = yaml.safe_load(defaults.read_text(encoding="utf-8")) if defaults.exists() else {}
     return list((values or {}).get(f"{role}_packages", []))
@@ -122,7 +132,9 @@ def _files(image: config.Image, roles: list[str]) -> dict[str, str]:
         found += [p for p in (ROLES / role).rglob("*") if p.is_file() and not _IGNORED & set(p.parts)]
         found += [paths.ROOT / lock for lock in LOCKS.get(role, ())]
     return {
-        str(path.relative_to(paths.ROOT) if path.is_relative_to(paths.ROOT) else path.name): manifest.sha256_file(path)
+        str(
+            path.relative_to(paths.ROOT) if path.is_relative_to(paths.ROOT) else path.name
+        ): manifest.sha256_file(path)
         for path in sorted(set(found))
     }
 
@@ -192,7 +204,9 @@ def apt_folder() -> Path:
     return archive.folder()
 
 
-def write_extra_vars(path: Path, resolved: Resolved, release: dict[str, str], environment: dict[str, str]) -> None:
+def write_extra_vars(
+    path: Path, resolved: Resolved, release: dict[str, str], environment: dict[str, str]
+) -> None:
     """Write the file of variables that Packer hands to Ansible.
 
     Parameters
@@ -212,5 +226,3 @@ def write_extra_vars(path: Path, resolved: Resolved, release: dict[str, str], en
         "kiln_build_environment": environment,
     }
     path.write_text(json.dumps(body, indent=1))
-
-

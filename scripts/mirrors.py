@@ -42,7 +42,13 @@ def apt_sources() -> dict[str, str]:
         A suite is missing from this machine's apt sources.
     """
     listing = proc.output(
-        ["apt-get", "indextargets", "--format", "$(RELEASE) $(COMPONENT) $(REPO_URI)", "Created-By: Packages"],
+        [
+            "apt-get",
+            "indextargets",
+            "--format",
+            "$(RELEASE) $(COMPONENT) $(REPO_URI)",
+            "Created-By: Packages",
+        ],
         what="reading this machine's apt sources",
     )
     found: dict[str, str] = {}
@@ -123,7 +129,12 @@ def lend(work: Path, apt: Path) -> Loan:
     """
     folder = work / "kiln-build"
     uv = paths.cache_dir() / "uv"
-    for path in (uv, apt / "lists/partial", apt / "archives/partial", *(folder / n for n in ("lists", "archives", "uv"))):
+    for path in (
+        uv,
+        apt / "lists/partial",
+        apt / "archives/partial",
+        *(folder / n for n in ("lists", "archives", "uv")),
+    ):
         path.mkdir(parents=True, exist_ok=True)
     (folder / "apt.conf").write_text(apt_config(INSIDE))
     (folder / "sources.list").write_text((apt / "sources.list").read_text())

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kiln.errors import KilnError
-
 from scripts import annotate, engine
 
 VENV_PYTHON = "/opt/monai-label/venv/bin/python"
@@ -72,7 +71,9 @@ def start(root: Path, run_id: str, share: Path) -> Iterator[Container]:
         f"{engine.LABEL}={run_id}", "--volume", f"{share}:{INSIDE}", "--rootfs", f"{root}:O", "/sbin/init",
     )  # fmt: skip
     if done.returncode != 0:
-        raise KilnError(f"the root does not start as a container: {done.stderr.strip()[-200:]}", "try: podman info")
+        raise KilnError(
+            f"the root does not start as a container: {done.stderr.strip()[-200:]}", "try: podman info"
+        )
     try:
         yield Container(found, name)
     finally:
@@ -95,9 +96,11 @@ def wait_ready(container: Container, deadline: float = START_SECONDS) -> None:
             break
         time.sleep(0.5)
     if state != "active":
-        journal = container.engine.call("exec", container.name, "journalctl", "-u", UNIT, "-n", "5", "-o", "cat").stdout
+        journal = container.engine.call(
+            "exec", container.name, "journalctl", "-u", UNIT, "-n", "5", "-o", "cat"
+        ).stdout
         raise KilnError(
-            f"{UNIT} in a container is {state or 'unknown'}: {' | '.join(journal.strip().splitlines())[-300:]}",
+            f"{UNIT} in a container is {state or 'unknown'}: {' | '.join(journal.split(chr(10)))[-300:]}",
             "boot the image by kiln boot and look at the journal",
         )
 

@@ -117,7 +117,9 @@ def run(
                 preexec_fn=die_with_parent(),
             )
         except FileNotFoundError:
-            raise KilnError(f"{what}: {argv[0]} is not installed", "run scripts/setup.sh, then try again") from None
+            raise KilnError(
+                f"{what}: {argv[0]} is not installed", "run scripts/setup.sh, then try again"
+            ) from None
         try:
             assert child.stdout is not None
             for line in child.stdout:
@@ -146,10 +148,16 @@ def output(command: Iterable[str | Path], *, what: str, env: Mapping[str, str] |
     """
     argv = [str(part) for part in command]
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, env=dict(env) if env is not None else None)
+        done = subprocess.run(
+            argv, capture_output=True, text=True, env=dict(env) if env is not None else None
+        )
     except FileNotFoundError:
-        raise KilnError(f"{what}: {argv[0]} is not installed", "run scripts/setup.sh, then try again") from None
+        raise KilnError(
+            f"{what}: {argv[0]} is not installed", "run scripts/setup.sh, then try again"
+        ) from None
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines()
-        raise KilnError(f"{what} failed: {lines[-1] if lines else argv[0]}", f"try it by hand: {' '.join(argv)}")
+        raise KilnError(
+            f"{what} failed: {lines[-1] if lines else argv[0]}", f"try it by hand: {' '.join(argv)}"
+        )
     return done.stdout

@@ -43,7 +43,9 @@ class Progress:
     def __enter__(self) -> Progress:
         self.console.print(f"[bold]{self.title}[/bold]")
         if self.console.is_terminal:
-            self._live = Live(console=self.console, get_renderable=self._render, refresh_per_second=4, transient=True)
+            self._live = Live(
+                console=self.console, get_renderable=self._render, refresh_per_second=4, transient=True
+            )
             self._live.start()
         return self
 
@@ -71,11 +73,17 @@ class Progress:
         try:
             yield
         except BaseException:
-            self.console.print(f"[red]✗[/red] {name:<10} {clock(time.monotonic() - since)}  {escape(self._detail)}", soft_wrap=True)
+            self.console.print(
+                f"[red]✗[/red] {name:<10} {clock(time.monotonic() - since)}  {escape(self._detail)}",
+                soft_wrap=True,
+            )
             raise
         else:
             self.seconds[name] = round(time.monotonic() - since, 2)
-            self.console.print(f"[green]✓[/green] {name:<10} {clock(self.seconds[name])}  {escape(self._detail)}", soft_wrap=True)
+            self.console.print(
+                f"[green]✓[/green] {name:<10} {clock(self.seconds[name])}  {escape(self._detail)}",
+                soft_wrap=True,
+            )
         finally:
             self._stage = None
 
@@ -83,7 +91,9 @@ class Progress:
         """Say what the stage is at."""
         self._detail = text.strip()[:100]
         if self._live is None and self._detail:
-            self.console.print(f"[{clock(time.monotonic() - self._start)}]   {self._detail}", markup=False, soft_wrap=True)
+            self.console.print(
+                f"[{clock(time.monotonic() - self._start)}]   {self._detail}", markup=False, soft_wrap=True
+            )
 
     def say(self, text: str) -> None:
         """A line that stays."""

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from kiln import figures, manifest, paths
-from kiln.errors import KilnError, RefusedError
 from packageurl import PackageURL
 
+from kiln import figures, manifest, paths
+from kiln.errors import KilnError, RefusedError
 from scripts import boot, checks, images, layer, native, proc, sbom, tree, versions, workspace
 from scripts.progress import Progress
 
@@ -22,7 +22,7 @@ SERVER_ROLE = "monai_label"
 """Images with this role have a server to be used by the real client."""
 
 
-def run(image: str, version: str | None = None, config_path: Path | None = None) -> None:
+def run(image: str, version: str | None = None) -> None:
     """Prove a version that was baked.
 
     Parameters
@@ -31,8 +31,6 @@ def run(image: str, version: str | None = None, config_path: Path | None = None)
         Name of the image.
     version:
         Which one; by default the newest, proven or not.
-    config_path:
-        Not read; a proof is about the bytes of a version and not about kiln.toml.
 
     Raises
     ------
@@ -111,12 +109,20 @@ def _files(run: _Run) -> None:
         path = version / written.disk.file
         if not path.exists():
             return f"{path.name} is missing"
-        return "" if manifest.sha256_file(path) == written.disk.sha256 else f"{path.name} is not the disk that was baked"
+        return (
+            ""
+            if manifest.sha256_file(path) == written.disk.sha256
+            else f"{path.name} is not the disk that was baked"
+        )
 
     def root() -> str:
         if not run.root.is_dir():
             return "the root folder is missing"
-        return "" if tree.digest(run.root)[0] == written.root.digest else "the root is not the one that was sealed"
+        return (
+            ""
+            if tree.digest(run.root)[0] == written.root.digest
+            else "the root is not the one that was sealed"
+        )
 
     def bill() -> str:
         path = version / "sbom.cdx.json"
@@ -145,7 +151,7 @@ def _static(run: _Run) -> None:
         run.version / "proof-static.xml",
         run.log,
         env={"KILN_ROOT": str(layer.merged(place)), "KILN_VERSION": run.written.version},
-        wrap=layer.command(run.root, place, [])
+        wrap=layer.command(run.root, place, []),
     )
     run.progress.detail(f"{sum(c.stage == 'static' for c in run.found)} checks")
 
@@ -176,7 +182,9 @@ def _guest(run: _Run, has_server: bool, reference: Path) -> None:
                 _client(run, guest.url, reference)
         with progress.stage("shutdown"):
             ended = guest.stop()
-    run.attempt("boot", "shutdown", lambda: "" if ended == "off" else "the guest did not shut down and was ended")
+    run.attempt(
+        "boot", "shutdown", lambda: "" if ended == "off" else "the guest did not shut down and was ended"
+    )
 
     def unchanged() -> str:
         return "" if manifest.sha256_file(disk) == written.disk.sha256 else "the boot changed the disk"
@@ -188,11 +196,12 @@ def _client(run: _Run, url: str, reference: Path) -> None:
     mine = run.work / "client"
     mine.mkdir()
     annotate = Path(__file__).with_name("annotate.py")
-    run.attempt(
-        "client",
-        "session",
-        lambda: proc.run([sys.executable, annotate, url, mine], run.log, what="the client's session", timeout=1800) or "",
-    )
+
+    def session() -> str:
+        proc.run([sys.executable, annotate, url, mine], run.log, what="the client's session", timeout=1800)
+        return ""
+
+    run.attempt("client", "session", session)
     run.found += checks.run(
         "client",
         run.written.facts.roles,

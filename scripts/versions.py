@@ -6,9 +6,10 @@ import os
 import re
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from kiln import manifest
 from kiln.errors import KilnError
-from pydantic import ValidationError
 
 LATEST = "latest"
 
@@ -29,7 +30,9 @@ def read(version: Path) -> manifest.Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise KilnError(f"{path} breaks the contract at {where}: {first['msg']}", "bake again with --force") from None
+        raise KilnError(
+            f"{path} breaks the contract at {where}: {first['msg']}", "bake again with --force"
+        ) from None
 
 
 def read_proof(version: Path) -> manifest.Proof | None:

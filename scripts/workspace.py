@@ -19,8 +19,8 @@ WORK = ".work"
 
 def _mounts_under(folder: Path) -> list[str]:
     prefix = str(folder) + "/"
-    with open("/proc/self/mounts", encoding="utf-8") as table:
-        points = [line.split()[1].encode().decode("unicode_escape") for line in table]
+    table = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    points = [line.split()[1].encode().decode("unicode_escape") for line in table]
     return sorted((p for p in points if p.startswith(prefix)), reverse=True)
 
 

@@ -1,4 +1,4 @@
-"""``make test``: lint, one proven image, then every test. What fails ends it; pytest's own summary closes it."""
+"""``make test``: lint, one proven image, every test. What fails ends it; pytest's summary closes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ STEPS: tuple[tuple[str, list[str]], ...] = (
     ("unit tests", [sys.executable, "-m", "pytest", "-q", "tests/unit"]),
     # Ends at once where a proven image of the same inputs is there.
     ("one proven image", [str(BIN / "kiln"), "bake", "monai-label"]),
-    ("tests on it", [sys.executable, "-m", "pytest", "-ra", "tests/molecule", "tests/defects", "tests/accidents"]),
+    (
+        "tests on it",
+        [sys.executable, "-m", "pytest", "-ra", "tests/molecule", "tests/defects", "tests/accidents"],
+    ),
 )
 
 
@@ -33,7 +36,9 @@ def main() -> int:
     for name, command in STEPS:
         print(f"== {name}", flush=True)
         if code := subprocess.run(command, env=environment).returncode:
-            print(f"error: {name} failed\n  fix: see above; once more by: {' '.join(command)}", file=sys.stderr)
+            print(
+                f"error: {name} failed\n  fix: see above; once more by: {' '.join(command)}", file=sys.stderr
+            )
             return code
     return 0
 

@@ -47,14 +47,16 @@ class Bakery:
     def kiln(self, *arguments: str | Path, config: Path = CONFIG) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return subprocess.run(
-            [KILN, *(str(a) for a in arguments), "--config", str(config)],
+            [KILN, *(str(a) for a in arguments), *(("--config", str(config)) if "bake" in arguments else ())],
             capture_output=True,
             text=True,
             env=self._environment(),
             timeout=1200,
         )
 
-    def interrupt(self, stage: str, sig: signal.Signals, after: float = 0.7) -> subprocess.CompletedProcess[str]:
+    def interrupt(
+        self, stage: str, sig: signal.Signals, after: float = 0.7
+    ) -> subprocess.CompletedProcess[str]:
         """Bake, and send a signal to kiln alone some seconds after a stage began."""
         child = subprocess.Popen(
             [KILN, "bake", IMAGE, "--config", str(CONFIG)],

@@ -123,4 +123,3 @@ def test_corrupted_base_is_noticed(bakery: Bakery, tmp_path: Path) -> None:
     done = bakery.interrupt("packer", signal.SIGINT)
     assert "does not match its checksum" in done.stdout
     assert bakery.left() == NOTHING
-

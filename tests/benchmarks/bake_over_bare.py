@@ -1,7 +1,7 @@
 """bake.full_over_bare: Packer and Ansible from base root to sealed root ÷ a bare script that does the same.
 
-``python -m tests.benchmarks.bake_over_bare [ROUNDS]``. Both sides start from the same base root, with the same
-package lists, downloads, uv cache and locks, one after the other in each round; disk, qcow2 and proof are in
+``python -m tests.benchmarks.bake_over_bare [ROUNDS]``. Both sides start from the same base root, with
+the same package lists, downloads, uv cache and locks, one after the other in each round; disk, qcow2 and proof are in
 neither. The program ends with an error unless both roots hold the same packages and the same set of files.
 """
 
@@ -25,8 +25,25 @@ from scripts.progress import Progress
 IMAGE = "monai-label"
 COMMAND = "make bench (tests/benchmarks/bake_over_bare.py)"
 VENV = "opt/monai-label/venv"
-MADE_BY_SCRIPT = (VENV, "var/lib/monai-label/apps/", "var/lib/monai-label/cache/", "var/lib/dpkg", "var/cache")
+MADE_BY_SCRIPT = (
+    VENV,
+    "var/lib/monai-label/apps/",
+    "var/lib/monai-label/cache/",
+    "var/lib/dpkg",
+    "var/cache",
+)
 """Trees that the bare script makes itself; what else the roles write comes to it as a payload."""
+
+LEFTOVERS = (
+    "var/lib/dpkg/*-old",
+    "var/cache/debconf/*-old",
+    "etc/*-",
+    "etc/.pwd.lock",
+    "etc/ssh/ssh_host_*",
+    "var/cache/apt/*.bin",
+    "var/lib/monai-label/.cache",
+)
+"""What installers leave and the seal removes."""
 
 # A name drawn at random on each run: numbered byte-code caches have none, so this list stays short.
 _RANDOM = re.compile(r"^var/lib/monai-label/cache/.*/tmp")
@@ -42,7 +59,7 @@ def listing(root: Path) -> set[str]:
 
 
 def payload(full: Path, bare_base: set[str], tar: Path) -> None:
-    """Pack the files that roles write: neither of the base, nor of a package, nor of the script's own trees."""
+    """Pack the files that roles write: not of the base, of a package, or of the script's own trees."""
     of_packages: set[str] = set()
     for names in (full / "var/lib/dpkg/info").glob("*.list"):
         of_packages |= {line.lstrip("/") for line in names.read_text().splitlines()}
@@ -83,15 +100,13 @@ def run_bare(resolved: inputs.Resolved, root: Path, full: Path, work: Path) -> f
     before = listing(root)
     payload(full, before, work / "payload.tar")
     # What the seal removes: of the base itself, and of what installers leave.
-    gone = sorted(before - listing(full)) + ["var/lib/dpkg/*-old", "var/cache/debconf/*-old", "etc/*-", "etc/.pwd.lock",
-            "etc/ssh/ssh_host_*", "var/cache/apt/*.bin", "var/lib/monai-label/.cache"]  # fmt: skip
-    (settings / "absent").write_text("\n".join(gone))
+    (settings / "absent").write_text("\n".join([*sorted(before - listing(full)), *LEFTOVERS]))
     packages = " ".join(dict.fromkeys(name for role in resolved.roles for name in inputs.packages(role)))
     script = Path(__file__).with_name("bare.sh")
     start = time.monotonic()
     done = subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", script, root, settings, apt / "lists", apt / "archives",
-         paths.cache_dir() / "uv", packages, work / "payload.tar"],
+        ["unshare", "--mount", "--propagation", "private", script, root, settings, apt / "lists",
+         apt / "archives", paths.cache_dir() / "uv", packages, work / "payload.tar"],
         env={**os.environ, **loan.environment}, capture_output=True, text=True,
     )  # fmt: skip
     took = time.monotonic() - start
@@ -121,7 +136,11 @@ def main(rounds: int) -> None:
     """Measure, compare, write the figure."""
     folder = paths.build_dir() / "bench"
     settings = config.load().select(IMAGE)
-    with workspace.claim(folder), Progress("bake.full_over_bare") as progress, workspace.workspace(folder) as work:
+    with (
+        workspace.claim(folder),
+        Progress("bake.full_over_bare") as progress,
+        workspace.workspace(folder) as work,
+    ):
         resolved = inputs.resolve(IMAGE, settings, work / "inputs.log")
         ratios = []
         for number in range(rounds):
@@ -130,14 +149,19 @@ def main(rounds: int) -> None:
             roots = {}
             for name in ("full", "bare"):
                 roots[name] = place / name
-                base.unpack(resolved.lock, resolved.inputs.tools, roots[name], work / "base.log", progress.detail)
+                base.unpack(
+                    resolved.lock, resolved.inputs.tools, roots[name], work / "base.log", progress.detail
+                )
             with progress.stage("full"):
                 full = run_full(resolved, roots["full"], work, progress)
             with progress.stage("bare"):
                 bare = run_bare(resolved, roots["bare"], roots["full"], place)
             compare(roots["full"], roots["bare"])
             ratios.append(full / bare)
-            print(f"round {number + 1}: full {full:.1f} s, bare {bare:.1f} s, ratio {ratios[-1]:.3f}", flush=True)
+            print(
+                f"round {number + 1}: full {full:.1f} s, bare {bare:.1f} s, ratio {ratios[-1]:.3f}",
+                flush=True,
+            )
             workspace.remove_tree(place)
     figures.write("bake.full_over_bare", round(statistics.median(ratios), 3), COMMAND)
 
