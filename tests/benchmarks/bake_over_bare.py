@@ -1,8 +1,9 @@
 """bake.full_over_bare: Packer and Ansible from base root to sealed root ÷ a bare script that does the same.
 
 ``python -m tests.benchmarks.bake_over_bare [ROUNDS]``. Both sides start from the same base root, with
-the same package lists, downloads, uv cache and locks, one after the other in each round; disk, qcow2 and proof are in
-neither. The program ends with an error unless both roots hold the same packages and the same set of files.
+the same package lists, downloads, uv cache and locks, one after the other in each round; disk, qcow2 and
+proof are in neither. The program ends with an error unless both roots hold the same packages and the same
+set of files.
 """
 
 from __future__ import annotations

@@ -1,0 +1,44 @@
+"""``make bench``: every measurement, then the campaigns whole. Takes about an hour; writes build/figures."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+PYTHON = sys.executable
+
+STEPS: tuple[tuple[str, list[str], dict[str, str]], ...] = (
+    ("bake twice, kill once", [PYTHON, "-m", "tests.benchmarks.bake_twice"], {}),
+    ("bake over bare", [PYTHON, "-m", "tests.benchmarks.bake_over_bare"], {}),
+    ("start over import", [PYTHON, "-m", "tests.benchmarks.start_over_import"], {}),
+    (
+        "both signals in every stage",
+        [PYTHON, "-m", "pytest", "-q", "tests/accidents"],
+        {"KILN_CAMPAIGN": "whole"},
+    ),
+    ("figures", [PYTHON, "-m", "kiln.figures"], {}),
+)
+
+
+def main() -> int:
+    """Run every step, also after one that failed.
+
+    Returns
+    -------
+    int
+        0 when all succeeded, else 1.
+    """
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    failed = []
+    for name, command, extra in STEPS:
+        print(f"== {name}", flush=True)
+        if subprocess.run(command, env={**environment, **extra}).returncode:
+            failed.append(name)
+    if failed:
+        print(f"error: {', '.join(failed)} failed\n  fix: see above", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
