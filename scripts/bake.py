@@ -73,6 +73,8 @@ def run(image: str, config_path: Path | None = None, force: bool = False) -> Non
             else:
                 progress.say(f"{known.name} has these inputs and is not proven: proving it")
             prove.prove(known, folder, work, progress)
+            for name in versions.shed_roots(folder):
+                progress.say(f"removed the root folder of {name}; its disk and its files stay")
             progress.say(f"image  {known / versions.read(known).disk.file}")
             progress.say(f"next   kiln boot {image}")
 

@@ -105,8 +105,8 @@ def run(
     wanted = files(stage, roles)
     if not wanted:
         return []
-    command = [*wrap, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-               f"--rootdir={paths.ROOT}", f"--junitxml={junit}", *options, *(str(path) for path in wanted)]  # fmt: skip
+    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={paths.ROOT}"]
+    command = [*wrap, *pytest, f"--junitxml={junit}", *options, *(str(path) for path in wanted)]
     junit.unlink(missing_ok=True)
     with log.open("a") as out:
         done = subprocess.run(

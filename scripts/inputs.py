@@ -124,7 +124,16 @@ def variables(image: config.Image, roles: list[str]) -> dict[str, object]:
     return {name: value for role in roles for name, value in table.get(role, {}).items()}
 
 
-def _files(image: config.Image, roles: list[str]) -> dict[str, str]:
+def files(image: config.Image, roles: list[str]) -> dict[str, str]:
+    """Return the files that the input digest covers, path in the checkout → sha256.
+
+    Parameters
+    ----------
+    image:
+        The image's section of kiln.toml.
+    roles:
+        Roles of its playbook.
+    """
     found = [image.playbook, *image.template.glob("*.hcl"), *(paths.ROOT / name for name in PIPELINE)]
     found += [paths.ROOT / "ansible.cfg", *(paths.ROOT / "ansible/library").glob("*.py")]
     found = [path for path in found if not path.name.endswith(".auto.pkrvars.hcl")]
@@ -189,7 +198,7 @@ def resolve(name: str, image: config.Image, log: Path) -> Resolved:
     lock = archive.resolve(base.PACKAGES, [wanted for role in roles if (wanted := packages(role))], log)
     inputs = manifest.Inputs(
         destination="local",
-        files=_files(image, roles),
+        files=files(image, roles),
         variables={**variables(image, roles), "root_gb": image.root_gb},
         base_lock=lock.digest(),
         tools=versions,

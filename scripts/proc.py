@@ -6,7 +6,7 @@ import ctypes
 import os
 import signal
 import subprocess
-import time
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -56,7 +56,8 @@ def _stop(child: subprocess.Popen[str], grace: float) -> None:
 def tail(log: Path, lines: int = 5) -> str:
     """Last lines of a log, joined for a one-line message."""
     text = log.read_text(errors="replace").strip().splitlines()
-    return " | ".join(line.strip() for line in text[-lines:] if line.strip())
+    said = (line.strip() for line in text[-lines:])
+    return " | ".join(line for line in said if line and not line.startswith("$ "))
 
 
 def run(
@@ -98,7 +99,6 @@ def run(
     """
     argv = [str(part) for part in command]
     log.parent.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
     with log.open("a", encoding="utf-8") as out:
         out.write(f"$ {' '.join(argv)}\n")
         out.flush()
@@ -120,6 +120,16 @@ def run(
             raise KilnError(
                 f"{what}: {argv[0]} is not installed", "run scripts/setup.sh, then try again"
             ) from None
+        # A timer and not a look at the clock per line: a program that hangs writes none.
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            os.killpg(child.pid, signal.SIGKILL)
+
+        timer = threading.Timer(timeout or 0, end)
+        if timeout is not None:
+            timer.start()
         try:
             assert child.stdout is not None
             for line in child.stdout:
@@ -127,13 +137,14 @@ def run(
                 out.flush()
                 if on_line is not None:
                     on_line(line.rstrip("\n"))
-                if timeout is not None and time.monotonic() - started > timeout:
-                    _stop(child, 5)
-                    raise KilnError(f"{what} took longer than {timeout:.0f} s", f"read {log}")
             code = child.wait()
         except BaseException:
             _stop(child, GRACE_SECONDS)
             raise
+        finally:
+            timer.cancel()
+    if late.is_set():
+        raise KilnError(f"{what} took longer than {timeout:.0f} s", f"read {log}")
     if code != 0:
         raise KilnError(f"{what} failed (exit code {code}): {tail(log)}", hint or f"read {log}")
 

@@ -116,8 +116,6 @@ def _files(run: _Run) -> None:
         )
 
     def root() -> str:
-        if not run.root.is_dir():
-            return "the root folder is missing"
         return (
             ""
             if tree.digest(run.root)[0] == written.root.digest
@@ -235,6 +233,10 @@ def prove(version: Path, folder: Path, work: Path, progress: Progress) -> None:
     started = datetime.now(UTC).replace(microsecond=0)
     start = time.monotonic()
     written = versions.read(version)
+    if not (version / "root").is_dir():
+        raise KilnError(
+            f"{version} has no root folder any more", "old versions keep their disk only: bake again"
+        )
     run = _Run(version, work, progress, written)
     has_server = SERVER_ROLE in written.facts.roles
     for old in version.glob("proof*"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -62,6 +63,26 @@ def of_digest(folder: Path, digest: str) -> Path | None:
     """
     found = [path for path in every(folder) if path.name.endswith(f"-{digest[:8]}")]
     return next((path for path in reversed(found) if read(path).input_digest == digest), None)
+
+
+def shed_roots(folder: Path) -> list[str]:
+    """Remove the root folders of old versions, 10 GB each: only a proof reads them.
+
+    Parameters
+    ----------
+    folder:
+        ``build/<image>``.
+
+    Returns
+    -------
+    list of str
+        The versions that keep no root: all but the two newest and ``latest``.
+    """
+    kept = {path.name for path in every(folder)[-2:]} | {(folder / LATEST).resolve().name}
+    old = [path for path in every(folder) if path.name not in kept and (path / "root").is_dir()]
+    for path in old:
+        shutil.rmtree(path / "root")
+    return [path.name for path in old]
 
 
 def set_latest(folder: Path, version: str) -> None:

@@ -18,7 +18,9 @@ def answers():
 
 
 def test_info_lists_the_model(answers):
-    assert annotate.MODEL in answers["info"]["models"], "the server does not offer the model it was baked with"
+    assert annotate.MODEL in answers["info"]["models"], (
+        "the server does not offer the model it was baked with"
+    )
 
 
 def test_the_uploaded_image_is_the_next_sample(answers):

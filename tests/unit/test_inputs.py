@@ -1,0 +1,104 @@
+"""The input digest sees everything that it should, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kiln import config, paths
+from kiln.errors import KilnError, UsageError
+from scripts import archive, inputs
+
+
+@pytest.fixture(scope="module")
+def image() -> config.Image:
+    return config.load(paths.ROOT / "kiln.toml").select("monai-label")
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: config.Image) -> config.Image:
+    """The inputs as a tree of their own, to be changed."""
+    import shutil
+
+    for name in ("ansible", "packer", "requirements", "scripts"):
+        shutil.copytree(paths.ROOT / name, tmp_path / name)
+    shutil.copy(paths.ROOT / "ansible.cfg", tmp_path)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setattr(inputs, "ROLES", tmp_path / "ansible/roles")
+    return image.model_copy(
+        update={
+            "playbook": tmp_path / "ansible/playbooks/monai_label.yml",
+            "template": tmp_path / "packer/monai-label",
+        }
+    )
+
+
+CHANGED = (
+    "ansible/playbooks/monai_label.yml",
+    "ansible/roles/base/defaults/main.yml",
+    "ansible/roles/monai_label/files/kiln_serve.py",
+    "ansible/roles/seal/tasks/main.yml",
+    "ansible/library/seal_tree.py",
+    "ansible.cfg",
+    "packer/monai-label/build.pkr.hcl",
+    "requirements/monai-label.lock",
+    "requirements/uv.lock",
+    "scripts/disk.py",
+)
+IGNORED = ("ansible/roles/base/README.md", "requirements/dev.lock", "scripts/prove.py")
+
+
+@pytest.mark.parametrize(("name", "counts"), [*((n, True) for n in CHANGED), *((n, False) for n in IGNORED)])
+def test_a_changed_file_counts_or_does_not(copy: config.Image, name: str, counts: bool) -> None:
+    roles = inputs.roles_of(copy.playbook)
+    before = inputs.files(copy, roles)
+    with (paths.ROOT / name).open("a") as stream:
+        stream.write("\n# changed\n")
+    assert (inputs.files(copy, roles) != before) is counts
+
+
+def test_variables_are_those_of_the_playbooks_roles(image: config.Image) -> None:
+    assert set(inputs.variables(image, ["base"])) == {
+        "base_apt_update", "base_bootloader", "base_root_partuuid", "base_root_fs_uuid",
+    }  # fmt: skip
+    assert inputs.variables(image, ["monai_label"])["monai_label_models"] == ["segmentation_spleen"]
+
+
+def test_an_unknown_role_is_told_with_those_that_are_there(tmp_path: Path) -> None:
+    playbook = tmp_path / "x.yml"
+    playbook.write_text("- hosts: all\n  roles: [bas]\n")
+    with pytest.raises(UsageError, match="bas") as caught:
+        inputs.roles_of(playbook)
+    assert "base" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["roles: [base]", "- roles: 3\n- x", "[", "3"])
+def test_no_playbook_is_told(tmp_path: Path, text: str) -> None:
+    playbook = tmp_path / "x.yml"
+    playbook.write_text(text)
+    with pytest.raises(UsageError, match="no playbook"):
+        inputs.roles_of(playbook)
+
+
+def _lock(**changed: str) -> archive.BaseLock:
+    package = {"version": "1", "sha256": "a" * 64, "size": 1}
+    body = {
+        "releases": {"bookworm": "r"},
+        "base": {"apt": package},
+        "roles": {"sudo": {**package, **changed}},
+    }
+    return archive.BaseLock.model_validate(body)
+
+
+def test_the_lock_counts_packages_and_not_the_day_of_their_signature() -> None:
+    lock = _lock()
+    assert lock.digest() == lock.model_copy(update={"releases": {"bookworm": "s"}}).digest()
+    assert lock.digest() != _lock(version="2").digest()
+    assert lock.digest() != _lock(sha256="b" * 64).digest()
+    assert lock.base_digest() == _lock(version="2").base_digest()
+
+
+def test_a_package_that_is_not_in_the_archive_is_told(tmp_path: Path) -> None:
+    with pytest.raises(KilnError, match="no-such-package"):
+        archive.resolve((), [["no-such-package"]], tmp_path / "log")
