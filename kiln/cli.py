@@ -60,7 +60,7 @@ def bake(
 
 @app.command()
 def prove(image: VersionedArgument) -> None:
-    """Check a version: its files, its root, its boot, and a real client."""
+    """Check a version, by default the newest: its files, its root, its boot, and a real client."""
     from scripts import prove as station
 
     station.run(*_split(image))

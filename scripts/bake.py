@@ -12,6 +12,7 @@ from pathlib import Path
 from kiln import config, manifest, paths
 from kiln.errors import KilnError
 from scripts import base, disk, engine, facts, inputs, mirrors, proc, prove, sbom, tree, versions, workspace
+from scripts.engine import need_root
 from scripts.progress import Progress
 
 KEPT_LOGS = 10
@@ -44,6 +45,7 @@ def run(image: str, config_path: Path | None = None, force: bool = False) -> Non
         A stage failed; nothing half-made is left.
     """
     settings = config.load(config_path).select(image)
+    need_root("kiln bake")
     folder = paths.build_dir() / image
     with workspace.claim(folder):
         cleared = workspace.sweep(folder)
@@ -59,6 +61,9 @@ def run(image: str, config_path: Path | None = None, force: bool = False) -> Non
                     f"digest {resolved.digest[:8]}, {len(resolved.lock.packages())} Debian packages"
                 )
             known = None if force else versions.of_digest(folder, resolved.digest)
+            # Without its root a version can be used as it is, and never be proven again.
+            if known is not None and not (known / "root").is_dir() and not prove.is_current(known):
+                known = None
             if known is not None:
                 shutil.rmtree(logs)
             if known is None:
@@ -76,7 +81,7 @@ def run(image: str, config_path: Path | None = None, force: bool = False) -> Non
             for name in versions.shed_roots(folder):
                 progress.say(f"removed the root folder of {name}; its disk and its files stay")
             progress.say(f"image  {known / versions.read(known).disk.file}")
-            progress.say(f"next   kiln boot {image}")
+            progress.say(f"next   {sys.argv[0]} boot {image}")
 
 
 def _forget_logs(folder: Path) -> None:
@@ -206,6 +211,8 @@ def run_packer(
             tasks += 1
             progress.detail(match[1])
 
+    scratch = workspace.scratch(work.name)
+    scratch.mkdir()
     bin_folder = Path(sys.executable).parent
     environment = found.environment() | {
         "PATH": f"{engine.shim(work / 'shim', found)}:{bin_folder}:{os.environ['PATH']}",
@@ -213,7 +220,7 @@ def run_packer(
         "ANSIBLE_LOCAL_TEMP": str(work / "ansible"),
         "CHECKPOINT_DISABLE": "1",
         "PACKER_CACHE_DIR": str(work / "packer"),
-        "TMPDIR": str(work),
+        "TMPDIR": str(scratch),
     }
     # Without bytecode every call of Ansible starts cold: 1.8 s instead of 0.7 (field notes: local-bake).
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -232,11 +239,13 @@ def run_packer(
             what="packer build",
             on_line=show,
             env=environment,
+            cwd=scratch,  # where Packer puts its crash.log
         )  # fmt: skip
     except KilnError as error:
         raise _explain(log) or error from None
     finally:
         engine.remove_containers(work.name)
+        workspace.remove_tree(scratch)
     engine.release(root)
     progress.detail(f"{tasks} tasks")
 

@@ -570,6 +570,8 @@ def _attend(guest: Guest, progress: Progress, has_server: bool) -> None:
     progress.say(f"ssh   {shlex.join(guest.ssh_command)}   (127.0.0.1:{guest.ssh_port})")
     if has_server:
         with progress.stage("server"):
+            # First what systemd says: a unit that has failed is then told at once.
+            guest.wait_running()
             guest.wait_ready()
         progress.say(f"http  {guest.url}/")
     progress.say("Ctrl-C stops it")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kiln import paths
-from kiln.errors import KilnError
+from kiln.errors import KilnError, UsageError
 
 LABEL = "kiln.run"
 
@@ -59,6 +60,18 @@ def _conservative_config() -> Path:
     if not path.exists() or path.read_text() != _CONSERVATIVE:
         path.write_text(_CONSERVATIVE)
     return path
+
+
+def need_root(command: str) -> None:
+    """Refuse to start what only root can finish: containers on a folder, layers, owners of files.
+
+    Raises
+    ------
+    UsageError
+        We are not root.
+    """
+    if os.geteuid() != 0:
+        raise UsageError(f"{command} needs root", f"run it with sudo: sudo {sys.argv[0]} …")
 
 
 def _podman() -> str | None:

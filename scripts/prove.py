@@ -15,7 +15,7 @@ from packageurl import PackageURL
 
 from kiln import figures, manifest, paths
 from kiln.errors import KilnError, RefusedError
-from scripts import boot, checks, images, layer, native, proc, sbom, tree, versions, workspace
+from scripts import boot, checks, engine, images, layer, native, proc, sbom, tree, versions, workspace
 from scripts.progress import Progress
 
 SERVER_ROLE = "monai_label"
@@ -39,6 +39,7 @@ def run(image: str, version: str | None = None) -> None:
     KilnError
         The proof could not be made.
     """
+    engine.need_root("kiln prove")
     folder = paths.build_dir() / image
     made = versions.every(folder)
     place = made[-1] if version is None and made else images.resolve(image, version)
@@ -239,7 +240,8 @@ def prove(version: Path, folder: Path, work: Path, progress: Progress) -> None:
         )
     run = _Run(version, work, progress, written)
     has_server = SERVER_ROLE in written.facts.roles
-    for old in version.glob("proof*"):
+    # An earlier proof stands until this one is written; its details do not.
+    for old in version.glob("proof-*.xml"):
         old.unlink()
     run.log.parent.mkdir(exist_ok=True)
     # The cheap checks first: they stop a proof before it hashes 15 GB and boots.

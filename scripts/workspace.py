@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +53,17 @@ def _try_lock(path: Path) -> int | None:
     return handle
 
 
+def scratch(run_id: str) -> Path:
+    """Return a run's folder for sockets, whose paths may have no more than 107 characters."""
+    return Path(tempfile.gettempdir()) / f"kiln-{run_id}"
+
+
+def _clear(folder: Path) -> None:
+    engine.remove_containers(folder.name)
+    remove_tree(scratch(folder.name))
+    remove_tree(folder)
+
+
 def sweep(image_dir: Path) -> list[str]:
     """Clear what killed runs left: their containers, mounts and folders.
 
@@ -71,8 +83,7 @@ def sweep(image_dir: Path) -> list[str]:
         if handle is None:
             continue
         try:
-            engine.remove_containers(folder.name)
-            remove_tree(folder)
+            _clear(folder)
             cleared.append(folder.name)
         finally:
             os.close(handle)
@@ -117,8 +128,7 @@ def workspace(image_dir: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        engine.remove_containers(folder.name)
-        remove_tree(folder)
+        _clear(folder)
         os.close(handle)
         try:
             folder.parent.rmdir()

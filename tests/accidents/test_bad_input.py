@@ -13,6 +13,7 @@ import pytest
 
 from kiln import paths
 from tests.accidents.bakery import CONFIG, NOTHING, Bakery
+from tests.unit import contract
 
 
 @pytest.fixture
@@ -60,10 +61,12 @@ def test_unknown_image(bakery: Bakery) -> None:
 
 
 def test_version_that_does_not_exist(bakery: Bakery) -> None:
+    there = contract.put(bakery.build)
     done = bakery.kiln("prove", "tiny@20000101T000000Z-00000000")
-    what, _ = _two_lines(done)
+    what, fix = _two_lines(done)
     assert done.returncode == 2
     assert "20000101T000000Z-00000000" in what
+    assert there.name in fix
 
 
 def test_no_engine(bakery: Bakery, tmp_path: Path) -> None:
@@ -97,7 +100,7 @@ def test_disk_full_in_the_disk_stage(small_disk: Path) -> None:
     done = bakery.kiln("bake", "tiny")
     what, fix = _two_lines(done)
     assert done.returncode == 1
-    assert "disk …" in done.stderr, "the bake ended before the disk stage"
+    assert "disk …" in done.stderr, done.stderr
     assert "space" in what + fix or "room" in what + fix
     assert bakery.left() == NOTHING
 
