@@ -54,18 +54,22 @@ class Bakery:
             timeout=1200,
         )
 
-    def interrupt(
-        self, stage: str, sig: signal.Signals, after: float = 0.7
-    ) -> subprocess.CompletedProcess[str]:
-        """Bake, and send a signal to kiln alone some seconds after a stage began."""
-        child = subprocess.Popen(
-            [KILN, "bake", IMAGE, "--config", str(CONFIG)],
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command; what it says comes line by line."""
+        return subprocess.Popen(
+            [KILN, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env=self._environment(),
             start_new_session=True,
         )
+
+    def interrupt(
+        self, stage: str, sig: signal.Signals, after: float = 0.7
+    ) -> subprocess.CompletedProcess[str]:
+        """Bake, and send a signal to kiln alone some seconds after a stage began."""
+        child = self.start("bake", IMAGE, "--config", str(CONFIG))
         assert child.stdout is not None
         said = []
         for line in child.stdout:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import subprocess
 import time
 
 import pytest
 
+from kiln import manifest
 from tests.accidents.bakery import NOTHING, STAGES, Bakery
 
 # The whole campaign, both signals in each stage, runs under `make bench`.
@@ -63,3 +66,25 @@ def test_unchanged_says_so_and_bakes_nothing(bakery: Bakery) -> None:
     assert done.returncode == 0, done.stderr
     assert "unchanged" in done.stderr
     assert sorted(p.name for p in bakery.folder.iterdir()) == before
+
+
+def test_boot_gives_an_address_and_ends_on_ctrl_c(bakery: Bakery) -> None:
+    image = bakery.folder / "latest/image.qcow2"
+    before = manifest.sha256_file(image)
+    child = bakery.start("boot", "tiny")
+    assert child.stdout is not None
+    said = []
+    for line in child.stdout:
+        said.append(line)
+        if line.startswith("ssh   "):
+            command = shlex.split(line.removeprefix("ssh   ").rpartition("(")[0])
+            done = subprocess.run([*command, "cat /etc/image-release"], capture_output=True, text=True)
+            assert (bakery.folder / "latest").readlink().name in done.stdout, done.stderr
+        if "Ctrl-C stops it" in line:
+            break
+    child.send_signal(signal.SIGINT)
+    rest, _ = child.communicate(timeout=180)
+    assert child.returncode == 0, "".join(said) + rest
+    assert any(line.startswith("ssh   ") for line in said)
+    assert _settled(bakery) == NOTHING
+    assert manifest.sha256_file(image) == before
