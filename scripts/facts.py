@@ -45,7 +45,7 @@ def read(root: Path, roles: Sequence[str], slicer: Literal["real", "stand-in"] |
     """
     packages = {package.name: package.version for package in dpkg.installed(root)}
     python = {one.name: one.version for one in distributions.installed(root)}
-    torch, cuda = _torch(root) if "torch" in python else (None, None)
+    torch, cuda = torch_build(root) if "torch" in python else (None, None)
     release = kernel(root)
     return Facts(
         kernel=release,
@@ -120,8 +120,24 @@ def _python(packages: dict[str, str]) -> str:
     return packages["python3"].split(":")[-1].rsplit("-", 1)[0]
 
 
-def _torch(root: Path) -> tuple[str, str | None]:
-    """Torch's own version and the CUDA it was built for; its distribution may name neither."""
+def torch_build(root: Path) -> tuple[str, str | None]:
+    """Torch's own version and the CUDA it was built for: its distribution on PyPI names neither.
+
+    Parameters
+    ----------
+    root:
+        Root folder with torch in it.
+
+    Returns
+    -------
+    tuple of (str, str or None)
+        Such as ``2.10.0+cu128`` and ``12.8``.
+
+    Raises
+    ------
+    KilnError
+        Torch's version module is missing or names no version.
+    """
     for folder in distributions.site_packages(root):
         path = folder / "torch/version.py"
         if path.is_file():

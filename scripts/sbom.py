@@ -124,11 +124,14 @@ def _python(root: Path) -> Iterable[Component]:
     licences = LicenseFactory()
     for one in distributions.installed(root):
         purl = PackageURL("pypi", None, one.name, one.version)
+        # PyPI's torch is 2.10.0, and advisories know it as that; which build it is, only torch itself says.
+        build = facts.torch_build(root)[0] if one.name == "torch" else one.version
         yield Component(
             type=ComponentType.LIBRARY,
             name=one.name,
             version=one.version,
             purl=purl,
             bom_ref=purl.to_string(),
+            properties=[Property(name="kiln:python:build", value=build)] if build != one.version else [],
             licenses=[licences.make_from_string(one.licence)] if one.licence else [],
         )

@@ -11,7 +11,7 @@ import pytest
 
 from kiln.errors import KilnError
 from scripts import sbom
-from tests.unit.roots import add_distribution, put
+from tests.unit.roots import SITE, add_distribution, put
 
 STATUS = """\
 Package: libssl3
@@ -44,7 +44,9 @@ def root(tmp_path: Path) -> Path:
     root = tmp_path / "root"
     put(root / "var/lib/dpkg/status", STATUS)
     put(root / "etc/debian_version", "12.12\n")
-    add_distribution(root, "torch", "2.10.0+cu128", "License-Expression: BSD-3-Clause\n")
+    add_distribution(root, "torch", "2.10.0", "License-Expression: BSD-3-Clause\n")
+    put(root / SITE / "torch/version.py", "__version__ = '2.10.0+cu128'\n")
+    add_distribution(root, "highdicom", "0.24.0+local.1")
     add_distribution(root, "numpymaxflow", "0.0.7", "License: Apache License 2.0\n")
     add_distribution(root, "tifffile", "2025.1.1", f"License: {'a whole text ' * 20}\n")
     add_distribution(root, "monai-label", "0.8.5", "License: UNKNOWN\n")
@@ -53,22 +55,25 @@ def root(tmp_path: Path) -> Path:
 
 def test_it_holds_every_package_and_distribution(root: Path, tmp_path: Path) -> None:
     path = tmp_path / "sbom.cdx.json"
-    assert sbom.write(root, path, **NAMES) == 6
+    assert sbom.write(root, path, **NAMES) == 7
     document = json.loads(path.read_text())
     assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
     components = {one["purl"]: one for one in document["components"]}
     assert set(components) == {
         "pkg:deb/debian/libssl3@1:3.0.17-1~deb12u2%2Bb1?arch=amd64&distro=debian-12",
         "pkg:deb/debian/tzdata@2025b-0%2Bdeb12u2?arch=all&distro=debian-12",
+        "pkg:pypi/highdicom@0.24.0%2Blocal.1",
         "pkg:pypi/monai-label@0.8.5",
         "pkg:pypi/numpymaxflow@0.0.7",
         "pkg:pypi/tifffile@2025.1.1",
-        "pkg:pypi/torch@2.10.0%2Bcu128",
+        "pkg:pypi/torch@2.10.0",
     }
     libssl = components["pkg:deb/debian/libssl3@1:3.0.17-1~deb12u2%2Bb1?arch=amd64&distro=debian-12"]
     assert libssl["properties"] == [{"name": "kiln:debian:source", "value": "openssl@3.0.17-1~deb12u2"}]
-    torch = components["pkg:pypi/torch@2.10.0%2Bcu128"]
-    assert (torch["version"], torch["licenses"][0]["license"]["id"]) == ("2.10.0+cu128", "BSD-3-Clause")
+    torch = components["pkg:pypi/torch@2.10.0"]
+    assert (torch["version"], torch["licenses"][0]["license"]["id"]) == ("2.10.0", "BSD-3-Clause")
+    assert torch["properties"] == [{"name": "kiln:python:build", "value": "2.10.0+cu128"}]
+    assert "properties" not in components["pkg:pypi/numpymaxflow@0.0.7"]
     assert "licenses" not in components["pkg:pypi/tifffile@2025.1.1"]
 
     subject = document["metadata"]["component"]
