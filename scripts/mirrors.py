@@ -45,6 +45,7 @@ def apt_sources() -> dict[str, str]:
         [
             "apt-get",
             "indextargets",
+            "--no-release-info",
             "--format",
             "$(RELEASE) $(COMPONENT) $(REPO_URI)",
             "Created-By: Packages",

@@ -56,7 +56,7 @@ def test_the_next_run_clears_and_finishes(bakery: Bakery) -> None:
     assert done.returncode == 0, done.stderr
     assert bakery.left() == NOTHING
     # A run killed in its proof left a whole version, which is proven and not baked again.
-    assert len(list(bakery.folder.glob("*/manifest.json"))) == 1
+    assert len(list(bakery.folder.glob("2*/manifest.json"))) == 1
     assert (bakery.folder / "latest/proof.json").exists()
 
 
