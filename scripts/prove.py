@@ -73,7 +73,7 @@ class _Run:
 
     @property
     def root(self) -> Path:
-        return self.version / "root"
+        return (self.version / "root").resolve()
 
     @property
     def log(self) -> Path:

@@ -41,7 +41,8 @@ def _write(path: Path, text: str, mode: int = 0o644) -> None:
 
 
 def _disable(root: Path) -> None:
-    for link in root.glob("etc/systemd/system/*.wants/monai-label.service"):
+    # A class in the last letter: glob follows a name without one, and the link leads out of the root.
+    for link in root.glob("etc/systemd/system/*.wants/monai-label.servic[e]"):
         link.unlink()
 
 
@@ -81,9 +82,9 @@ DEFECTS: dict[str, Defect] = {
         "machine-id",
     ),
     "world-writable file": Defect(
-        lambda root: _write(root / "etc/kiln/anybody.conf", "", 0o666),
+        lambda root: _write(root / "usr/local/share/anybody.conf", "", 0o666),
         _checks("test_seal::test_nothing_is_writable_by_everybody"),
-        "/etc/kiln/anybody.conf",
+        "/usr/local/share/anybody.conf",
     ),
     "service disabled": Defect(
         _disable, _checks("test_monai_label::test_service_is_enabled"), "monai-label.service"

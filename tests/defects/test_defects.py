@@ -78,4 +78,4 @@ def test_the_real_image_was_left_as_it_was(proven: Path) -> None:
     proof = Proof.model_validate_json((proven / "proof.json").read_bytes())
     assert proof.verdict == "passed"
     assert proof.manifest_digest == manifest.sha256_file(proven / "manifest.json")
-    assert not (proven / "root/etc/kiln/anybody.conf").exists()
+    assert not (proven / "root/usr/local/share/anybody.conf").exists()
