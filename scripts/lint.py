@@ -108,7 +108,10 @@ _PYTHON = ("kiln", "scripts", "tests", "molecule", "ansible")
 _YAML = ("ansible", "molecule", ".pre-commit-config.yaml")
 
 LINTERS: tuple[Linter, ...] = (
-    Linter("ansible-lint", _on("ansible-lint", "--offline", "--profile=production", "-q", over=("ansible",))),
+    Linter(
+        "ansible-lint",
+        _on("ansible-lint", "--offline", "--profile=production", "-q", over=("ansible", "molecule")),
+    ),
     Linter("mypy", _on("mypy", over=("kiln", "scripts"))),
     Linter("packer", _packer),
     Linter("role README", _generated("scripts/role_readme.py", "scripts.role_readme")),
