@@ -76,7 +76,7 @@ def boot(
     from scripts import boot as station
 
     name, version = _split(image)
-    station.interactive(image=name, version=version, ssh_port=ssh_port, http_port=http_port)
+    station.run(image=name, version=version, ssh_port=ssh_port, http_port=http_port)
 
 
 @app.command()

@@ -15,7 +15,8 @@ from packageurl import PackageURL
 
 from kiln import figures, manifest, paths
 from kiln.errors import KilnError, RefusedError
-from scripts import boot, checks, engine, images, layer, native, proc, sbom, tree, versions, workspace
+from scripts import checks, engine, images, layer, native, proc, sbom, tree, versions, workspace
+from scripts.guest import Guest
 from scripts.progress import Progress
 
 SERVER_ROLE = "monai_label"
@@ -159,7 +160,7 @@ def _guest(run: _Run, has_server: bool, reference: Path) -> None:
     """Boot the disk, check it live, and use its server by the real client."""
     written, progress = run.written, run.progress
     disk, serial = run.version / written.disk.file, run.version / "logs/serial.log"
-    with boot.Guest(disk, run.work, serial, progress=progress.detail) as guest:
+    with Guest(disk, run.work, serial, progress=progress.detail) as guest:
         with progress.stage("boot"):
             guest.wait_ssh()
             guest.wait_running()

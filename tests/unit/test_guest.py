@@ -15,7 +15,8 @@ import pytest
 from kiln import paths
 from kiln.errors import KilnError
 from kiln.manifest import sha256_file
-from scripts import boot, qemu
+from scripts import guest as guests
+from scripts import qemu
 
 # Recorded from real guests; the last of each is what ended the boot.
 HEALTHY = """\
@@ -57,9 +58,9 @@ ENDS = {
 
 @pytest.mark.parametrize(("line", "message"), ENDS.values(), ids=ENDS)
 def test_trouble_on_the_console(line: str, message: str) -> None:
-    assert boot.trouble(HEALTHY) is None
+    assert guests.trouble(HEALTHY) is None
     with pytest.raises(KilnError, match=message):
-        raise KilnError(boot.trouble(HEALTHY + line + "\r\n") or "nothing", "")
+        raise KilnError(guests.trouble(HEALTHY + line + "\r\n") or "nothing", "")
 
 
 def qemus(folder: Path) -> list[int]:
@@ -101,8 +102,8 @@ def work(tmp_path: Path) -> Iterator[Path]:
 def test_a_guest_runs_and_leaves_nothing(image: Path, work: Path, tmp_path: Path) -> None:
     before = sha256_file(image)
     with (
-        boot.Guest(image, work, tmp_path / "a/serial.log") as one,
-        boot.Guest(image, work, tmp_path / "b") as two,
+        guests.Guest(image, work, tmp_path / "a/serial.log") as one,
+        guests.Guest(image, work, tmp_path / "b") as two,
     ):
         assert len(qemus(work)) == 2
         ports = {one.ssh_port, one.http_port, two.ssh_port, two.http_port}
@@ -116,7 +117,7 @@ def test_a_guest_runs_and_leaves_nothing(image: Path, work: Path, tmp_path: Path
 def test_ssh_reads_the_configuration(image: Path, tmp_path: Path) -> None:
     work = tmp_path / "with a space"
     work.mkdir()
-    with boot.Guest(image, work, tmp_path / "serial.log") as guest:
+    with guests.Guest(image, work, tmp_path / "serial.log") as guest:
         shown = subprocess.run(
             [*guest.ssh_command[:-1], "-G", guest.HOST], check=True, capture_output=True, text=True
         )
@@ -130,7 +131,7 @@ def test_ssh_reads_the_configuration(image: Path, tmp_path: Path) -> None:
 def test_a_long_path_does_without_a_shared_connection(image: Path, tmp_path: Path) -> None:
     work = tmp_path / ("long" * 25)
     work.mkdir()
-    with boot.Guest(image, work, tmp_path / "serial.log") as guest:
+    with guests.Guest(image, work, tmp_path / "serial.log") as guest:
         assert "ControlPath" not in guest.ssh_config.read_text()
 
 
@@ -139,7 +140,7 @@ def test_a_disk_without_a_system_is_said(image: Path, work: Path, tmp_path: Path
         pytest.raises(
             KilnError, match=r"the guest died after \d+ s: the firmware found nothing to boot"
         ) as caught,
-        boot.Guest(image, work, tmp_path / "serial.log") as guest,
+        guests.Guest(image, work, tmp_path / "serial.log") as guest,
     ):
         guest.wait_ssh()
     assert caught.value.hint == f"read {tmp_path / 'serial.log'}"
@@ -148,14 +149,14 @@ def test_a_disk_without_a_system_is_said(image: Path, work: Path, tmp_path: Path
 def test_a_time_that_is_over_is_said(image: Path, work: Path, tmp_path: Path) -> None:
     with (
         pytest.raises(KilnError, match=r"ssh did not come within 0 s; last on the console: \(silent\)"),
-        boot.Guest(image, work, tmp_path / "serial.log") as guest,
+        guests.Guest(image, work, tmp_path / "serial.log") as guest,
     ):
         guest.wait_ssh(0.3)
 
 
 @pytest.mark.parametrize("wait", ["wait_ssh", "wait_running", "wait_ready"])
 def test_a_qemu_that_died_is_noticed_at_once(image: Path, work: Path, tmp_path: Path, wait: str) -> None:
-    with boot.Guest(image, work, tmp_path / "serial.log") as guest:
+    with guests.Guest(image, work, tmp_path / "serial.log") as guest:
         os.kill(guest.qemu.process.pid, signal.SIGKILL)
         guest.qemu.process.wait()
         began = time.monotonic()
@@ -168,23 +169,23 @@ def test_a_corrupt_image_is_said(work: Path, tmp_path: Path) -> None:
     image = tmp_path / "image.qcow2"
     image.write_bytes(b"not a disk" * 100)
     with pytest.raises(KilnError, match=r"QEMU did not start: .*not in qcow2 format"):
-        boot.Guest(image, work, tmp_path / "serial.log").__enter__()
+        guests.Guest(image, work, tmp_path / "serial.log").__enter__()
 
 
 def test_a_missing_image_is_said(work: Path, tmp_path: Path) -> None:
     with pytest.raises(KilnError, match=r"image\.qcow2 is missing"):
-        boot.Guest(tmp_path / "image.qcow2", work, tmp_path / "serial.log").__enter__()
+        guests.Guest(tmp_path / "image.qcow2", work, tmp_path / "serial.log").__enter__()
 
 
 def test_a_port_that_is_taken_is_said(image: Path, work: Path, tmp_path: Path) -> None:
-    with boot.Guest(image, work, tmp_path / "one") as one:
-        second = boot.Guest(image, work, tmp_path / "two", ssh_port=one.ssh_port)
+    with guests.Guest(image, work, tmp_path / "one") as one:
+        second = guests.Guest(image, work, tmp_path / "two", ssh_port=one.ssh_port)
         with pytest.raises(KilnError, match=rf"QEMU did not start: .*127\.0\.0\.1:{one.ssh_port}"):
             second.__enter__()
 
 
 def test_before_ssh_it_is_simply_ended(image: Path, work: Path, tmp_path: Path) -> None:
-    with boot.Guest(image, work, tmp_path / "serial.log") as guest:
+    with guests.Guest(image, work, tmp_path / "serial.log") as guest:
         began = time.monotonic()
         assert guest.stop() == "killed"
         assert time.monotonic() - began < 5
@@ -194,9 +195,9 @@ def test_before_ssh_it_is_simply_ended(image: Path, work: Path, tmp_path: Path) 
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from scripts import boot
+from scripts import guest as guests
 image, work, serial = map(Path, sys.argv[1:])
-with boot.Guest(image, work, serial):
+with guests.Guest(image, work, serial):
     time.sleep(60)
 """
 

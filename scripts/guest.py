@@ -1,0 +1,520 @@
+"""A guest that runs an image: started on a snapshot, watched while it boots, reached by ssh and http."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from kiln.errors import KilnError
+from kiln.manifest import Boot
+from scripts import accel, proc, seed
+from scripts.qemu import Qemu, machine, quoted
+
+SSH_PORT = 22
+HTTP_PORT = 8000
+CORES = 2
+MEMORY_MIB = 4096
+
+# Idle and without KVM the server's image answers ssh after 25 s and /info/ after 140 s; a busy machine is
+# five times slower, and the server's own limit for a first start is 15 minutes.
+SSH_SECONDS = 600.0
+SSHD_SECONDS = 120.0
+KNOCK_SECONDS = 5.0
+RUNNING_SECONDS = 1800.0
+READY_SECONDS = 1800.0
+STOP_SECONDS = 120.0
+REPORT_SECONDS = 10.0
+
+SOCKET_PATH_MAX = 90
+"""ssh adds 17 characters to its socket's path while it makes it, and the kernel takes 107."""
+
+TROUBLE = {
+    r"BdsDxe: (No bootable|failed to load)|UEFI Interactive Shell": "the firmware found nothing to boot",
+    r"kiln: no boot menu|error: no such device|grub(?: rescue)?> ": "the boot loader did not find its menu",
+    r"error: file `[^']*' not found": "the boot loader did not find the kernel",
+    r"Kernel panic - not syncing[^\r\n]*": "the kernel panicked",
+    r"You are in (?:emergency|rescue) mode": "systemd could not start the system",
+}
+"""What the serial line shows when a boot will never end well → what that means."""
+
+
+def trouble(serial: str) -> str | None:
+    """What is wrong according to a serial log, None where nothing is.
+
+    Parameters
+    ----------
+    serial:
+        The log, or a part of it.
+    """
+    for pattern, meaning in TROUBLE.items():
+        if found := re.search(pattern, serial):
+            return f"{meaning} ({found[0].strip()})"
+    return None
+
+
+class Guest:
+    """A guest that runs an image without ever writing to it.
+
+    Use it as a context manager, and from a thread that lives as long as the guest is wanted: the kernel ends
+    QEMU with the thread that started it, so that a killed kiln leaves none.
+
+    Parameters
+    ----------
+    image:
+        The qcow2.
+    work:
+        Existing folder on a file system with some GiB of room: what the guest writes goes there, and is gone
+        when the guest is.
+    serial:
+        File for the guest's console; an older one is replaced.
+    online:
+        Whether the guest may reach other machines. A proof's guest may not: an image starts without any.
+    ssh_port, http_port:
+        Ports on 127.0.0.1 that lead to the guest's 22 and 8000; 0 takes a free one.
+    progress:
+        Told what the guest is at.
+
+    Attributes
+    ----------
+    times:
+        ``ssh``, ``running`` and ``ready`` → seconds since the start of QEMU, as far as it came.
+    state:
+        What systemd said of itself (``running``, ``degraded``), empty before.
+    ssh_config:
+        OpenSSH configuration with the one host ``guest``; all of its connections share one.
+    ssh_port, http_port:
+        The ports, known once it runs.
+    """
+
+    HOST = "guest"
+
+    def __init__(
+        self,
+        image: Path,
+        work: Path,
+        serial: Path,
+        *,
+        online: bool = False,
+        ssh_port: int = 0,
+        http_port: int = 0,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.image = image
+        self.work = work
+        self.serial = serial
+        self.online = online
+        self._ports = {SSH_PORT: ssh_port, HTTP_PORT: http_port}
+        self.progress = progress
+        self.accelerator = accel.probe()
+        self.times: dict[str, float] = {}
+        self.state = ""
+        self._master: subprocess.Popen[bytes] | None = None
+        self._control: Path | None = None
+        self._sshd_failed: float | None = None
+        self._knock: socket.socket | None = None
+        self._knocked = 0.0
+
+    def __enter__(self) -> Guest:
+        if not self.image.is_file():
+            raise KilnError(f"{self.image} is missing", "bake the image first")
+        self.folder = Path(tempfile.mkdtemp(prefix="guest-", dir=self.work))
+        try:
+            self._start()
+        except BaseException:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # The disk is a snapshot that nobody will read: there is nothing to shut down in order.
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _start(self) -> None:
+        key = seed.keypair(self.folder)
+        public = key.with_suffix(".pub").read_text(encoding="ascii")
+        iso = seed.make(self.folder, f"kiln-{self.folder.name}", public)
+        self.serial.parent.mkdir(parents=True, exist_ok=True)
+        self.serial.write_bytes(b"")
+        drive = f"if=none,id=root,format=qcow2,snapshot=on,cache=unsafe,file={quoted(self.image)}"
+        forwards = ",".join(f"hostfwd=tcp:127.0.0.1:{ours}-:{theirs}" for theirs, ours in self._ports.items())
+        restrict = "off" if self.online else "on"
+        self.qemu = Qemu(
+            [
+                *machine(self.accelerator, CORES, MEMORY_MIB),
+                *("-drive", drive, "-device", "nvme,serial=kiln,drive=root,bootindex=1"),
+                *("-drive", f"if=none,id=seed,format=raw,readonly=on,file={quoted(iso)}"),
+                # Without an initrd only NVMe is there when cloud-init's generator looks for a data source,
+                # and the firmware's table says that there is one, whatever the image's list of others.
+                *("-device", "nvme,serial=seed,drive=seed", "-smbios", "type=1,serial=ds=nocloud"),
+                *("-netdev", f"user,id=net,restrict={restrict},{forwards}"),
+                *("-device", "virtio-net-pci,netdev=net,romfile="),
+                *("-device", "virtio-rng-pci"),
+                *("-serial", f"file:{quoted(self.serial)}"),
+            ],
+            self.folder,
+        )
+        self.started = time.monotonic()
+        try:
+            ports = self.qemu.forwards()
+            self.ssh_port, self.http_port = ports[SSH_PORT], ports[HTTP_PORT]
+            self.ssh_config = self._write_ssh_config(key)
+        except BaseException:
+            self.qemu.kill()
+            raise
+
+    def _write_ssh_config(self, key: Path) -> Path:
+        options = {
+            "HostName": "127.0.0.1",
+            "Port": str(self.ssh_port),
+            "User": seed.USER,
+            "IdentityFile": f'"{key}"',
+            "IdentitiesOnly": "yes",
+            "PasswordAuthentication": "no",
+            # The guest makes its host key at this very boot, and nobody else is on this port.
+            "StrictHostKeyChecking": "no",
+            "UserKnownHostsFile": "/dev/null",
+            "LogLevel": "ERROR",
+            "ConnectTimeout": "60",
+            "ServerAliveInterval": "30",
+            "ServerAliveCountMax": "10",
+            "ControlMaster": "no",
+        }
+        # A handshake costs an emulated guest seconds: one connection is kept open and all others go through
+        # it.
+        control = self.folder / "ssh"
+        if len(str(control)) <= SOCKET_PATH_MAX:
+            self._control = control
+            options["ControlPath"] = f'"{control}"'
+        config = self.folder / "ssh_config"
+        lines = [f"Host {self.HOST}", *(f"  {name} {value}" for name, value in options.items())]
+        config.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return config
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start of QEMU."""
+        return time.monotonic() - self.started
+
+    @property
+    def url(self) -> str:
+        """Address of the guest's server, without a slash at the end."""
+        return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def ssh_command(self) -> list[str]:
+        """Start of a command line that runs something in the guest."""
+        return ["ssh", "-F", str(self.ssh_config), self.HOST]
+
+    def boot(self) -> Boot:
+        """Times of the boot, for the proof."""
+        return Boot(
+            accelerator=self.accelerator,
+            ssh=self.times["ssh"],
+            running=self.times["running"],
+            ready=self.times.get("ready"),
+        )
+
+    def console(self) -> str:
+        """What the guest wrote to its console so far, without the colours."""
+        text = self.serial.read_text(encoding="utf-8", errors="replace")
+        return re.sub(r"\x1b\[[0-9;?=]*[A-Za-z]", "", text)
+
+    def check(self) -> None:
+        """See that the guest lives and its console shows no trouble.
+
+        Raises
+        ------
+        KilnError
+            QEMU has ended, or the boot cannot end well any more.
+        """
+        found = trouble(self.console())
+        if found is None and "KVM internal error" in (message := self.qemu.message()):
+            found = f"KVM failed: {message}"
+        if found is None and not self.qemu.alive:
+            found = f"QEMU ended with code {self.qemu.process.returncode} {self.qemu.message()}".strip()
+        if found is not None:
+            raise KilnError(f"the guest died after {self.elapsed:.0f} s: {found}", f"read {self.serial}")
+
+    def _watch(self, what: str, seconds: float, attempt: Callable[[], bool]) -> None:
+        """Try until it succeeds, as long as the guest lives and the time lasts."""
+        deadline, told = time.monotonic() + seconds, time.monotonic()
+        while not attempt():
+            self.check()
+            now = time.monotonic()
+            if now > deadline:
+                raise KilnError(
+                    f"{what} did not come within {seconds:.0f} s; last on the console: {self._last_line()}",
+                    f"read {self.serial}",
+                )
+            if now - told >= REPORT_SECONDS:
+                told = now
+                self.progress(f"{self.elapsed:.0f} s, waiting for {what}: {self._last_line()}")
+            time.sleep(0.25)
+
+    def _last_line(self) -> str:
+        lines = [line.strip() for line in self.console().splitlines() if line.strip()]
+        return lines[-1][:80] if lines else "(silent)"
+
+    def _reached(self, name: str) -> float:
+        self.times[name] = round(self.elapsed, 1)
+        return self.times[name]
+
+    def wait_ssh(self, seconds: float = SSH_SECONDS) -> float:
+        """Wait until a command runs in the guest.
+
+        Parameters
+        ----------
+        seconds:
+            How long to wait at most.
+
+        Returns
+        -------
+        float
+            Seconds since the start of QEMU.
+
+        Raises
+        ------
+        KilnError
+            The guest died, or the time is over.
+        """
+        self._watch("ssh", seconds, self._attempt_ssh)
+        took = self._reached("ssh")
+        self.progress(f"ssh after {took:.0f} s")
+        return took
+
+    def _attempt_ssh(self) -> bool:
+        if self._connect():
+            return True
+        # cloud-init makes the host keys and starts sshd again: a failure counts when it lasts.
+        if re.search(r"Failed to start ssh\.servic", self.console()):
+            self._sshd_failed = self._sshd_failed or time.monotonic()
+            if time.monotonic() - self._sshd_failed > SSHD_SECONDS:
+                raise KilnError("sshd did not start in the guest (ssh.service failed)", f"read {self.serial}")
+        return False
+
+    def _connect(self) -> bool:
+        """Run a first command, through the connection that all others will share."""
+        if self._control is None:
+            return self._listens() and self._ssh("true", 120).returncode == 0
+        if self._master is None or self._master.poll() is not None:
+            if not self._listens():
+                return False
+            options = ["-o", "ControlMaster=yes", "-N"]
+            self._master = subprocess.Popen(
+                [*self.ssh_command[:-1], *options, self.HOST],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                process_group=0,
+                preexec_fn=proc.die_with_parent(signal.SIGKILL),
+            )
+        return self._control.exists() and self._ssh("true", 60).returncode == 0
+
+    def _listens(self) -> bool:
+        """Whether sshd greets: QEMU takes connections long before the guest does, and says nothing."""
+        if self._knock is None or time.monotonic() - self._knocked > KNOCK_SECONDS:
+            self._forget_knock()
+            self._knocked = time.monotonic()
+            try:
+                self._knock = socket.create_connection(("127.0.0.1", self.ssh_port), timeout=0.25)
+            except OSError:
+                return False
+        try:
+            greeting = self._knock.recv(4)
+        except TimeoutError:
+            return False
+        except OSError:
+            greeting = b""
+        self._forget_knock()
+        return greeting == b"SSH-"
+
+    def _forget_knock(self) -> None:
+        if self._knock is not None:
+            self._knock.close()
+            self._knock = None
+
+    def _ssh(self, command: str, seconds: float) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                [*self.ssh_command, command],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+            )
+        except subprocess.TimeoutExpired:
+            return subprocess.CompletedProcess([], 255, "", f"no answer within {seconds:.0f} s")
+
+    def run(self, command: str, seconds: float = 120.0) -> str:
+        """Run a command in the guest.
+
+        Parameters
+        ----------
+        command:
+            For the shell of the user ``kiln``, who may use sudo.
+        seconds:
+            How long it may take.
+
+        Returns
+        -------
+        str
+            What it wrote to stdout.
+
+        Raises
+        ------
+        KilnError
+            It ended with a code other than 0, or took too long.
+        """
+        done = self._ssh(command, seconds)
+        if done.returncode != 0:
+            said = (done.stderr or done.stdout).strip().splitlines()
+            raise KilnError(
+                f"{command!r} failed in the guest ({done.returncode}): {said[-1] if said else 'no message'}",
+                f"read {self.serial}",
+            )
+        return done.stdout
+
+    def wait_running(self, seconds: float = RUNNING_SECONDS) -> float:
+        """Wait until systemd has started all there is to start; whether that went well is in ``state``.
+
+        Parameters
+        ----------
+        seconds:
+            How long to wait at most.
+
+        Returns
+        -------
+        float
+            Seconds since the start of QEMU.
+
+        Raises
+        ------
+        KilnError
+            The guest died, or the time is over.
+        """
+        waiting: list[subprocess.Popen[str]] = []
+
+        def attempt() -> bool:
+            if not waiting:
+                command = [*self.ssh_command, "systemctl is-system-running --wait"]
+                waiting.append(
+                    subprocess.Popen(
+                        command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.DEVNULL,
+                        text=True,
+                        process_group=0,
+                        preexec_fn=proc.die_with_parent(signal.SIGKILL),
+                    )
+                )
+            if waiting[0].poll() is None:
+                return False
+            self.state = waiting.pop().communicate()[0].strip()
+            return self.state in ("running", "degraded")
+
+        try:
+            self._watch("systemd", seconds, attempt)
+        finally:
+            for child in waiting:
+                child.kill()
+                child.communicate()
+        took = self._reached("running")
+        self.progress(f"{self.state} after {took:.0f} s")
+        return took
+
+    def failed_units(self) -> list[str]:
+        """Names of the units that systemd counts as failed."""
+        return self.run("systemctl list-units --failed --plain --no-legend | cut -d' ' -f1").split()
+
+    def wait_ready(self, path: str = "/info/", seconds: float = READY_SECONDS) -> float:
+        """Wait until the guest's server answers 200.
+
+        Parameters
+        ----------
+        path:
+            What to ask for.
+        seconds:
+            How long to wait at most.
+
+        Returns
+        -------
+        float
+            Seconds since the start of QEMU.
+
+        Raises
+        ------
+        KilnError
+            The guest died, a unit has failed and the server does not answer, or the time is over.
+        """
+        began = time.monotonic()
+
+        def attempt() -> bool:
+            if self._get(path) == 200:
+                return True
+            # Once systemd has given up on a unit, no waiting helps.
+            if self.state == "degraded" and time.monotonic() - began > 3 * REPORT_SECONDS:
+                failed = ", ".join(self.failed_units())
+                raise KilnError(f"{path} does not answer; failed units: {failed}", f"read {self.serial}")
+            return False
+
+        self._watch(f"{path} on port {HTTP_PORT}", seconds, attempt)
+        took = self._reached("ready")
+        self.progress(f"{path} answered after {took:.0f} s")
+        return took
+
+    def _get(self, path: str) -> int | None:
+        # http.client and not requests: a proxy of the environment has no business here.
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=10)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
+
+    def stop(self, seconds: float = STOP_SECONDS) -> Literal["off", "killed"]:
+        """Shut the guest down in order, and end it when that takes too long.
+
+        Parameters
+        ----------
+        seconds:
+            How long the shutdown may take.
+
+        Returns
+        -------
+        str
+            ``off`` when the guest went by itself.
+        """
+        # Before it answers to ssh there is nothing in it that could be shut down in order.
+        if "ssh" in self.times and self.qemu.alive:
+            if self._ssh("sudo systemctl poweroff", 30).returncode != 0:
+                with contextlib.suppress(KilnError):
+                    self.qemu.command("system_powerdown")
+            self.qemu.wait(seconds)
+        off = not self.qemu.alive
+        self.kill()
+        return "off" if off else "killed"
+
+    def kill(self) -> None:
+        """End the guest and its connection now."""
+        self._forget_knock()
+        if self._master is not None:
+            self._master.kill()
+            self._master.wait()
+        self.qemu.kill()
