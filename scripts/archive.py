@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from debian.deb822 import Packages
@@ -142,6 +144,26 @@ def resolve(base: tuple[str, ...], roles: list[list[str]], log: Path) -> BaseLoc
         The archive cannot be reached, or a package is not in it.
     """
     at = folder()
+    with hold(exclusive=True):
+        return _resolve(at, base, roles, log)
+
+
+@contextmanager
+def hold(*, exclusive: bool) -> Iterator[None]:
+    """Hold the resolver's folder: nobody may move the lists under a build that installs from them.
+
+    Parameters
+    ----------
+    exclusive:
+        To change the lists; builds share them.
+    """
+    folder().mkdir(parents=True, exist_ok=True)
+    with (folder() / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        yield
+
+
+def _resolve(at: Path, base: tuple[str, ...], roles: list[list[str]], log: Path) -> BaseLock:
     _prepare(at)
     proc.run(
         ["apt-get", "update", "-o", "APT::Update::Error-Mode=any"],

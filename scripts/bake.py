@@ -11,7 +11,21 @@ from pathlib import Path
 
 from kiln import config, manifest, paths
 from kiln.errors import KilnError
-from scripts import base, disk, engine, facts, inputs, mirrors, proc, prove, sbom, tree, versions, workspace
+from scripts import (
+    archive,
+    base,
+    disk,
+    engine,
+    facts,
+    inputs,
+    mirrors,
+    proc,
+    prove,
+    sbom,
+    tree,
+    versions,
+    workspace,
+)
 from scripts.engine import need_root
 from scripts.progress import Progress
 
@@ -110,7 +124,7 @@ def _make(resolved: inputs.Resolved, folder: Path, work: Path, logs: Path, progr
         "git_commit": (resolved.git.commit or "none") + ("-dirty" if resolved.git.dirty else ""),
         "base": base_name,
     }
-    with progress.stage("packer"):
+    with progress.stage("packer"), archive.hold(exclusive=False):
         run_packer(resolved, release, root, work, logs / "packer.log", progress)
     with progress.stage("facts"):
         base.compare(root, resolved.lock.packages(), "the finished root")

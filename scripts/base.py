@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kiln import paths
@@ -24,6 +27,9 @@ PACKAGES = (
     "ca-certificates",
 )
 """What Ansible and systemd need to be there first; all else is installed by roles."""
+
+KEPT = 3
+"""Base roots that stay in the cache."""
 
 # Written into the root instead of this machine's mirrors: the sources that Debian's apt ships as its example.
 _PUBLIC_SOURCES = (
@@ -70,37 +76,49 @@ def _sound(tar: Path) -> bool:
     return note.exists() and note.read_text().strip() == sha256_file(tar)
 
 
-def _make(tar: Path, log: Path) -> None:
-    tar.parent.mkdir(parents=True, exist_ok=True)
-    sources = tar.with_suffix(f".{os.getpid()}.list")
-    # mmdebstrap tells the format by the name's end.
-    half = tar.with_suffix(f".{os.getpid()}.part.tar")
+def _make(tar: Path, work: Path, log: Path) -> None:
+    """Make a base root in a folder of the run, which a sweep removes, and put it into the cache whole."""
+    work.mkdir()
+    sources, settings, half = work / "base.list", work / "apt.conf", work / "base.tar"
     sources.write_text("\n".join(mirrors.source_lines(mirrors.apt_sources())) + "\n")
     options = [line for line in mirrors.apt_config(Path("/")).splitlines() if line.startswith("Acquire::")]
-    options = [line for line in options if "CAInfo" not in line]
-    try:
-        proc.run(
-            [
-                "mmdebstrap",
-                "--variant=minbase",
-                f"--include={','.join(PACKAGES)}",
-                "--dpkgopt=force-unsafe-io",
-                *(f"--aptopt={line.rstrip(';')}" for line in options),
-                f"--customize-hook={_PUBLIC_SOURCES}",
-                f"--customize-hook={_CLEAN}",
-                mirrors.SUITES[0],
-                half,
-                sources,
-            ],
-            log,
-            what="making the base root",
-        )
-        half.with_suffix(".sha256").write_text(sha256_file(half))
-        half.with_suffix(".sha256").replace(tar.with_suffix(".sha256"))
-        half.replace(tar)
-    finally:
-        for path in (sources, half, half.with_suffix(".sha256")):
-            path.unlink(missing_ok=True)
+    # In a file and not on the command line, which is logged: a proxy's address may hold a password.
+    settings.write_text("\n".join(line for line in options if "CAInfo" not in line) + "\n")
+    proc.run(
+        [
+            "mmdebstrap",
+            "--variant=minbase",
+            f"--include={','.join(PACKAGES)}",
+            "--dpkgopt=force-unsafe-io",
+            f"--aptopt={settings}",
+            f"--customize-hook={_PUBLIC_SOURCES}",
+            f"--customize-hook={_CLEAN}",
+            mirrors.SUITES[0],
+            half,
+            sources,
+        ],
+        log,
+        what="making the base root",
+        env={**os.environ, "TMPDIR": str(work)},
+    )
+    with _cache(tar.parent) as cache:
+        (half.with_suffix(".sha256")).write_text(sha256_file(half))
+        # Over the border of a file system a move is a copy: the checksum notices half of one.
+        shutil.move(half.with_suffix(".sha256"), tar.with_suffix(".sha256"))
+        shutil.move(half, tar)
+        for old in sorted(cache.glob("*.tar"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
+            old.unlink()
+            old.with_suffix(".sha256").unlink(missing_ok=True)
+    shutil.rmtree(work)
+
+
+@contextmanager
+def _cache(folder: Path) -> Iterator[Path]:
+    """Hold the cache: bakes of two images may make the same base at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
 
 
 def unpack(
@@ -139,9 +157,9 @@ def unpack(
         say("from the cache")
     else:
         say(f"mmdebstrap, {len(lock.base)} packages")
-        _make(tar, log)
+        _make(tar, root.with_name("base-made"), log)
     root.mkdir()
-    proc.run(["tar", "--extract", "--numeric-owner", "--xattrs", f"--file={tar}", f"--directory={root}"], log,
-             what="unpacking the base root")  # fmt: skip
+    unpacking = ["tar", "--extract", "--numeric-owner", "--xattrs", "--xattrs-include=*"]
+    proc.run([*unpacking, f"--file={tar}", f"--directory={root}"], log, what="unpacking the base root")
     compare(root, {n: p.version for n, p in lock.base.items()}, "the base root")
     return f"debian-12@{tar.stem}"

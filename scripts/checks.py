@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -12,23 +11,42 @@ from pathlib import Path
 from typing import Literal
 
 from kiln import manifest, paths
+from kiln.errors import KilnError
 from scripts import proc
 
 Stage = Literal["static", "live", "client"]
 
 CHECKS = paths.ROOT / "tests/image"
 
+DECIDING = ("annotate.py", "checks.py", "layer.py", "native.py", "prove.py")
+"""Modules beside this one that decide what a proof says."""
+
+SECONDS = {"static": 900.0, "live": 1800.0, "client": 600.0}
+"""How long the checks of a stage may take on a busy machine."""
+
+# With these a caller's shell could leave checks out, or take the assertions out of them.
+_UNWANTED = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONOPTIMIZE")
+
 
 def files(stage: Stage, roles: Sequence[str]) -> list[Path]:
-    """Return the check files of a stage for the roles of an image."""
+    """Return the check files of a stage for the roles of an image.
+
+    Parameters
+    ----------
+    stage:
+        Folder under tests/image.
+    roles:
+        Roles of the image.
+    """
     return [path for role in roles if (path := CHECKS / stage / f"test_{role}.py").exists()]
 
 
 def digest() -> str:
-    """Sha256 over every file of the checks: a proof by other checks is out of date."""
+    """Sha256 over every file that decides a proof: a proof by other checks is out of date."""
     total = hashlib.sha256()
-    for path in sorted(p for p in CHECKS.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
-        total.update(f"{path.relative_to(CHECKS)} {manifest.sha256_file(path)}\n".encode())
+    found = [p for p in CHECKS.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    for path in [*sorted(found), *(Path(__file__).with_name(name) for name in DECIDING)]:
+        total.update(f"{path.name} {manifest.sha256_file(path)}\n".encode())
     return total.hexdigest()
 
 
@@ -47,7 +65,11 @@ def _one_line(text: str) -> str:
 
 def _read(stage: Stage, xml: Path) -> list[manifest.Check]:
     checks = []
-    for case in ET.parse(xml).getroot().iter("testcase"):  # noqa: S314 - pytest wrote it
+    try:
+        cases = list(ET.parse(xml).getroot().iter("testcase"))  # noqa: S314 - pytest wrote it
+    except ET.ParseError as error:
+        return [failed(stage, "pytest", f"could not run: {xml.name} is broken: {error}")]
+    for case in cases:
         bad = next(
             (node for tag in ("failure", "error", "skipped") if (node := case.find(tag)) is not None), None
         )
@@ -103,20 +125,48 @@ def run(
         Every check that there is. One that was skipped, and a run that ended before its end, count as failed.
     """
     wanted = files(stage, roles)
+    missing = [role for role in roles if not (CHECKS / stage / f"test_{role}.py").exists()]
+    if stage == "static" and missing:
+        return [
+            failed(stage, role, f"could not run: the role {role} has no static checks") for role in missing
+        ]
     if not wanted:
         return []
     pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={paths.ROOT}"]
     command = [*wrap, *pytest, f"--junitxml={junit}", *options, *(str(path) for path in wanted)]
     junit.unlink(missing_ok=True)
-    with log.open("a") as out:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=paths.ROOT,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})},
-            preexec_fn=proc.die_with_parent(),
-        )  # fmt: skip
+    full = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
+    full |= {"PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
+    try:
+        what = f"{stage} checks"
+        code = proc.run(
+            command, log, what=what, env=full, cwd=paths.ROOT, timeout=SECONDS[stage], accepted=(0, 1)
+        )
+    except KilnError as error:
+        return [failed(stage, "pytest", f"could not run: {error.what}")]
     if not junit.exists():
-        return [failed(stage, "pytest", f"could not run: exit code {done.returncode}, see {log}")]
+        return [failed(stage, "pytest", f"could not run: pytest wrote no result, see {log}")]
     found = _read(stage, junit)
-    if not found or (done.returncode != 0 and all(check.outcome == "passed" for check in found)):
-        found.append(failed(stage, "pytest", f"could not run: exit code {done.returncode}, see {log}"))
+    if not found or (code != 0 and all(check.outcome == "passed" for check in found)):
+        found.append(failed(stage, "pytest", f"could not run: exit code {code}, see {log}"))
     return found
+
+
+def junit(path: Path, checks: Sequence[manifest.Check]) -> None:
+    """Write checks as JUnit XML, for what reads test results.
+
+    Parameters
+    ----------
+    path:
+        The file.
+    checks:
+        Every check of a proof, also those that are not pytest's.
+    """
+    bad = sum(check.outcome != "passed" for check in checks)
+    suite = ET.Element("testsuite", name="proof", tests=str(len(checks)), failures=str(bad))
+    for check in checks:
+        group, _, name = check.id.rpartition("::")
+        case = ET.SubElement(suite, "testcase", classname=group, name=name, time=str(check.seconds))
+        if check.outcome != "passed":
+            ET.SubElement(case, "failure", message=check.message)
+    ET.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)

@@ -48,10 +48,21 @@ class Engine:
         return [self.program, *(str(a) for a in arguments)]
 
     def call(self, *arguments: str | Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        """Run the engine and return what it said, whatever its exit code."""
-        return subprocess.run(
-            self.command(*arguments), capture_output=True, text=True, env=self.environment(), timeout=timeout
-        )
+        """Run the engine and return what it said, whatever its exit code.
+
+        Parameters
+        ----------
+        arguments:
+            Its command line.
+        timeout:
+            Seconds to wait at most.
+
+        Raises
+        ------
+        KilnError
+            It took longer.
+        """
+        return _ask(self.command(*arguments), self.environment(), timeout)
 
 
 def _conservative_config() -> Path:
@@ -65,6 +76,11 @@ def _conservative_config() -> Path:
 def need_root(command: str) -> None:
     """Refuse to start what only root can finish: containers on a folder, layers, owners of files.
 
+    Parameters
+    ----------
+    command:
+        What was to be started.
+
     Raises
     ------
     UsageError
@@ -76,6 +92,27 @@ def need_root(command: str) -> None:
 
 def _podman() -> str | None:
     return shutil.which("podman")
+
+
+def _ask(command: list[str], env: dict[str, str], timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run the engine; return what it said, whatever its exit code.
+
+    Raises
+    ------
+    KilnError
+        It took longer than the timeout, in seconds.
+    """
+    try:
+        return subprocess.run(command, capture_output=True, text=True, env=env, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        raise KilnError(
+            f"{' '.join(command[:2])} did not answer within {timeout:.0f} s",
+            "try: podman info; then try again",
+        ) from None
+
+
+def _last_line(done: subprocess.CompletedProcess[str]) -> str:
+    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
 
 
 def find(root: Path) -> Engine:
@@ -93,55 +130,72 @@ def find(root: Path) -> Engine:
     """
     program = _podman()
     if program is None:
-        raise KilnError(
-            "no container engine: podman is not installed", "run scripts/setup.sh, then try again"
-        )
+        what = "no container engine: podman is not installed"
+        raise KilnError(what, "run scripts/setup.sh, then try again")
     said = ""
+    options = ["--rm", "--network=host", "--cap-add=SYS_ADMIN"]
     for env in ({}, {"CONTAINERS_CONF": str(_conservative_config())}):
         full = {**os.environ, **env}
-        trial = [
-            program,
-            "run",
-            "--rm",
-            "--network=host",
-            "--cap-add=SYS_ADMIN",
-            "--rootfs",
-            f"{root}:O",
-            "true",
-        ]
-        done = subprocess.run(trial, capture_output=True, text=True, env=full, timeout=120)
+        done = _ask([program, "run", *options, "--rootfs", f"{root}:O", "true"], full)
         if done.returncode == 0:
-            version = subprocess.run([program, "--version"], capture_output=True, text=True, env=full).stdout
+            version = _ask([program, "--version"], full).stdout
             return Engine(program, version.split()[-1], env)
-        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-    raise KilnError(
-        f"podman cannot run a container: {said}", "try: podman info; rootless podman is not supported"
-    )
+        said = _last_line(done)
+    raise KilnError(f"podman cannot run a container: {said}", "try: podman info; it must run as root")
+
+
+def containers(run_id: str) -> list[str]:
+    """Return the ids of a run's containers, running or not.
+
+    Parameters
+    ----------
+    run_id:
+        Name of its work folder.
+
+    Raises
+    ------
+    KilnError
+        The engine cannot say; that is not the same as none.
+    """
+    program = _podman()
+    if program is None:
+        return []
+    env = {**os.environ, "CONTAINERS_CONF": str(_conservative_config())}
+    done = _ask([program, "ps", "--all", "--quiet", "--filter", f"label={LABEL}={run_id}"], env)
+    if done.returncode != 0:
+        raise KilnError(f"podman cannot list containers: {_last_line(done)}", "try: podman ps --all")
+    return done.stdout.split()
 
 
 def remove_containers(run_id: str) -> None:
     """Remove the containers of a run, if there are any; also those of a killed one.
+
+    Parameters
+    ----------
+    run_id:
+        Name of its work folder.
 
     Raises
     ------
     KilnError
         A container of the run is still there afterwards.
     """
-    program = _podman()
-    if program is None:
-        return
     env = {**os.environ, "CONTAINERS_CONF": str(_conservative_config())}
-    listing = [program, "ps", "--all", "--quiet", "--filter", f"label={LABEL}={run_id}"]
-    for identity in subprocess.run(listing, capture_output=True, text=True, env=env).stdout.split():
-        subprocess.run([program, "rm", "--force", "--time", "0", identity], capture_output=True, env=env)
-    if left := subprocess.run(listing, capture_output=True, text=True, env=env).stdout.split():
+    for identity in containers(run_id):
+        _ask([_podman() or "podman", "rm", "--force", "--time", "0", identity], env)
+    if left := containers(run_id):
         raise KilnError(f"container {left[0]} cannot be removed", f"run: podman rm --force {left[0]}")
 
 
 def shim(folder: Path, engine: Engine) -> Path:
     """Make a folder whose ``docker`` is our engine, for programs that call docker by name.
 
-    A stray docker client without a daemon may stand on PATH already.
+    Parameters
+    ----------
+    folder:
+        The folder, to stand first on PATH: a stray docker client without a daemon may be there already.
+    engine:
+        What the name leads to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     link = folder / "docker"
@@ -151,16 +205,13 @@ def shim(folder: Path, engine: Engine) -> Path:
 
 
 def release(root: Path) -> None:
-    """Undo what the engine left in a root that it ran: what it mounted its own files and folders on."""
+    """Remove the mount point that Packer's docker builder leaves in a root.
+
+    Parameters
+    ----------
+    root:
+        The root folder, after its container has gone. What the engine itself mounts over (hosts, hostname,
+        resolv.conf), the role seal has cleaned beneath the mounts.
+    """
     if (root / "packer-files").is_dir():
         (root / "packer-files").rmdir()
-    for name in ("etc/hosts", "etc/hostname", "etc/resolv.conf"):
-        (root / name).unlink(missing_ok=True)
-    (root / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n")
-    (root / "etc/hostname").write_text("localhost\n")
-    if (root / "usr/lib/systemd/systemd-resolved").exists() or (
-        root / "lib/systemd/systemd-resolved"
-    ).exists():
-        (root / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
-    else:
-        (root / "etc/resolv.conf").write_text("")

@@ -25,12 +25,17 @@ TOOLS = (
     "grub-efi-amd64-bin",
     "e2fsprogs",
     "mtools",
+    "dosfstools",
+    "grub-common",
     "podman",
 )
 """Debian packages of this machine whose version may show in an image."""
 
 PIPELINE = ("scripts/base.py", "scripts/disk.py", "scripts/engine.py", "scripts/mirrors.py")
 """Programs of ours that write bytes of the image themselves."""
+
+SOURCES = ("ansible", "ansible.cfg", "packer", "requirements", "scripts", "kiln.toml")
+"""Where the inputs lie in the checkout; an untracked file there makes it dirty too."""
 
 LOCKS = {"monai_label": ("requirements/monai-label.lock", "requirements/uv.lock")}
 """Role → locks that it installs from."""
@@ -171,7 +176,9 @@ def _git() -> manifest.Git:
         done = subprocess.run(["git", "-C", str(paths.ROOT), *arguments], capture_output=True, text=True)
         return done.stdout.strip() if done.returncode == 0 else None
 
-    return manifest.Git(commit=ask("rev-parse", "HEAD"), dirty=bool(ask("status", "--porcelain", "-uno")))
+    return manifest.Git(
+        commit=ask("rev-parse", "HEAD"), dirty=bool(ask("status", "--porcelain", "--", *SOURCES))
+    )
 
 
 def resolve(name: str, image: config.Image, log: Path) -> Resolved:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 
 from kiln.errors import KilnError
@@ -21,9 +21,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def die_with_parent(sig: int = signal.SIGTERM) -> Callable[[], None]:
     """Return a ``preexec_fn`` that has the kernel send ``sig`` to the child when kiln dies."""
+    parent = os.getpid()
 
     def arm() -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, sig)
+        if os.getppid() != parent:  # it died before it could be watched
+            os.kill(os.getpid(), signal.SIGKILL)
 
     return arm
 
@@ -70,7 +73,8 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     timeout: float | None = None,
-) -> None:
+    accepted: Container[int] = (0,),
+) -> int:
     """Run a program with its output in a log, line by line.
 
     Parameters
@@ -91,11 +95,18 @@ def run(
         Folder to run in.
     timeout:
         Seconds after which the program is ended.
+    accepted:
+        Exit codes that are no failure.
+
+    Returns
+    -------
+    int
+        The exit code.
 
     Raises
     ------
     KilnError
-        The program is missing, ended with a code other than 0, or took too long.
+        The program is missing, ended with another code, or took too long.
     """
     argv = [str(part) for part in command]
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -145,8 +156,9 @@ def run(
             timer.cancel()
     if late.is_set():
         raise KilnError(f"{what} took longer than {timeout:.0f} s", f"read {log}")
-    if code != 0:
+    if code not in accepted:
         raise KilnError(f"{what} failed (exit code {code}): {tail(log)}", hint or f"read {log}")
+    return code
 
 
 def output(command: Iterable[str | Path], *, what: str, env: Mapping[str, str] | None = None) -> str:

@@ -52,9 +52,12 @@ def run(image: str, version: str | None = None) -> None:
 
 def is_current(version: Path) -> bool:
     """Whether a version has a passed proof of this manifest by the checks as they are now."""
-    proof = versions.read_proof(version)
+    proof, disk = versions.read_proof(version), versions.read(version).disk
+    path = version / disk.file
     return (
         proof is not None
+        and path.is_file()
+        and path.stat().st_size == disk.bytes
         and proof.verdict == "passed"
         and proof.manifest_digest == manifest.sha256_file(version / "manifest.json")
         and proof.checks_digest == checks.digest()
@@ -90,6 +93,8 @@ class _Run:
             message = call()
         except KilnError as error:
             message = f"could not run: {error.what}"
+        except (OSError, ValueError, LookupError) as error:
+            message = f"could not run: {type(error).__name__}: {error}"
         self.found.append(
             manifest.Check.model_validate(
                 {
@@ -277,13 +282,15 @@ def prove(version: Path, folder: Path, work: Path, progress: Progress) -> None:
     half = version / f".proof.{os.getpid()}"
     half.write_text(proof.model_dump_json(indent=1) + "\n")
     half.replace(version / "proof.json")
+    checks.junit(version / "proof.xml", run.found)
     if refused := run.refused():
         for check in refused:
             progress.say(f"refused  {check.id}: {check.message}")
         raise RefusedError(
             f"{written.image}@{written.version} is refused by {len(refused)} of {len(run.found)} checks,"
             f" first {refused[0].id}: {refused[0].message}",
-            f"read {version / 'proof.json'}; latest stays where it was",
+            f"read {version / 'proof.json'}, mend it, then bake; latest stays where it was"
+            + (" (damaged files: kiln bake --force)" if refused[0].stage == "files" else ""),
         )
     versions.set_latest(folder, version.name)
     progress.say(f"proven: {len(run.found)} checks passed in {seconds:.0f} s; latest is {version.name}")

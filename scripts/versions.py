@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from kiln import manifest
 from kiln.errors import KilnError
+from scripts import workspace
 
 LATEST = "latest"
 
@@ -79,9 +79,10 @@ def shed_roots(folder: Path) -> list[str]:
         The versions that keep no root: all but the two newest and ``latest``.
     """
     kept = {path.name for path in every(folder)[-2:]} | {(folder / LATEST).resolve().name}
-    old = [path for path in every(folder) if path.name not in kept and (path / "root").is_dir()]
+    roots = [path / "root" for path in every(folder) if path.name not in kept]
+    old = [root.parent for root in roots if root.is_dir() and not root.is_symlink()]
     for path in old:
-        shutil.rmtree(path / "root")
+        workspace.remove_tree(path / "root")
     return [path.name for path in old]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -21,7 +22,7 @@ WORK = ".work"
 def _mounts_under(folder: Path) -> list[str]:
     prefix = str(folder) + "/"
     table = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
-    points = [line.split()[1].encode().decode("unicode_escape") for line in table]
+    points = [line.split()[1].encode().decode("unicode_escape").encode("latin-1").decode() for line in table]
     return sorted((p for p in points if p.startswith(prefix)), reverse=True)
 
 
@@ -79,7 +80,10 @@ def sweep(image_dir: Path) -> list[str]:
     """
     cleared = []
     for folder in sorted((image_dir / WORK).glob("*")):
-        handle = _try_lock(folder / "lock") if folder.is_dir() else None
+        try:
+            handle = _try_lock(folder / "lock")
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # it went while we looked
         if handle is None:
             continue
         try:
@@ -121,10 +125,12 @@ def workspace(image_dir: Path) -> Iterator[Path]:
     image_dir:
         ``build/<image>``; the folder is on the same file system, so a finished version is moved by rename.
     """
-    folder = image_dir / WORK / uuid.uuid4().hex[:12]
-    folder.mkdir(parents=True)
-    handle = _try_lock(folder / "lock")
-    assert handle is not None, "a folder just made is nobody's"
+    handle = None
+    while handle is None:  # a sweep may take a folder in the moment between its making and its lock
+        folder = image_dir / WORK / uuid.uuid4().hex[:12]
+        folder.mkdir(parents=True)
+        with contextlib.suppress(FileNotFoundError):
+            handle = _try_lock(folder / "lock")
     try:
         yield folder
     finally:

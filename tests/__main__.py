@@ -30,6 +30,12 @@ def main() -> int:
     int
         0 when all passed, else the exit code of the first that did not.
     """
+    if sys.argv[1:]:
+        print(
+            "error: tests takes no arguments\n  fix: one test alone: pytest tests/unit/test_tree.py",
+            file=sys.stderr,
+        )
+        return 2
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
     # It would make every call of Ansible start cold.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ CASES = {
     "broken fixture": ("def test_bad(nowhere): ...\n", "could not run"),
     "broken file": ("import nowhere\n", "could not run"),
     "no test at all": ("x = 1\n", "could not run"),
+    "ended in the middle": ("import os\ndef test_bad(): os._exit(0)\n", "could not run"),
 }
 
 
@@ -26,7 +28,7 @@ def _run(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> list[Check
     monkeypatch.setattr(checks, "CHECKS", folder)
     (folder / "static").mkdir()
     (folder / "static/test_base.py").write_text(text)
-    return checks.run("static", ["base", "other"], folder / "junit.xml", folder / "log")
+    return checks.run("static", ["base"], folder / "junit.xml", folder / "log")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -49,3 +51,34 @@ def test_a_changed_check_changes_the_digest(tmp_path: Path, monkeypatch: pytest.
     before = checks.digest()
     (tmp_path / "test_base.py").write_text("b")
     assert checks.digest() != before
+    assert all(Path(checks.__file__).with_name(name).is_file() for name in checks.DECIDING)
+
+
+def test_a_role_without_static_checks_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "CHECKS", tmp_path)
+    found = checks.run("static", ["base"], tmp_path / "junit.xml", tmp_path / "log")
+    assert [check.outcome for check in found] == ["failed"]
+    assert "base has no static checks" in found[0].message
+
+
+@pytest.mark.parametrize(("name", "value"), [("PYTEST_ADDOPTS", "-k good"), ("PYTHONOPTIMIZE", "1")])
+def test_the_callers_shell_cannot_switch_checks_off(
+    name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    found = _run(tmp_path, monkeypatch, GOOD + "def test_bad():\n    assert not 1\n")
+    assert sorted(check.outcome for check in found) == ["failed", "passed"]
+
+
+def test_a_check_that_hangs_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(checks.SECONDS, "static", 2)
+    found = _run(tmp_path, monkeypatch, "import time\ndef test_bad(): time.sleep(60)\n")
+    assert ["took longer" in check.message for check in found] == [True]
+
+
+def test_every_check_is_in_the_junit_of_the_proof(tmp_path: Path) -> None:
+    one = checks.failed("files", "root digest", "the root is not the one that was sealed")
+    checks.junit(tmp_path / "proof.xml", [one, one.model_copy(update={"outcome": "passed"})])
+    suite = ET.parse(tmp_path / "proof.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+    assert next(suite.iter("failure")).get("message") == one.message

@@ -47,6 +47,15 @@ def test_roots_of_old_versions_go_and_their_files_stay(tmp_path: Path) -> None:
     assert all((p / "manifest.json").exists() for p in places)
 
 
+def test_a_root_that_is_elsewhere_stays_there(tmp_path: Path) -> None:
+    places = [_version(tmp_path, day) for day in range(1, 4)]
+    elsewhere = tmp_path / "elsewhere"
+    (places[0] / "root").rename(elsewhere)
+    (places[0] / "root").symlink_to(elsewhere)
+    assert versions.shed_roots(tmp_path) == []
+    assert elsewhere.is_dir()
+
+
 def test_a_broken_manifest_is_told_by_its_place(tmp_path: Path) -> None:
     place = _version(tmp_path, 1)
     (place / "manifest.json").write_text('{"contract": 2}')

@@ -34,7 +34,7 @@ def test_a_mount_is_unmounted_before_its_folder_goes(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "data").write_text("kept")
-    point = tmp_path / "work/with space"
+    point = tmp_path / "work/with spáce"
     point.mkdir(parents=True)
     subprocess.run(["mount", "--bind", precious, point], check=True)
     workspace.remove_tree(tmp_path / "work")
