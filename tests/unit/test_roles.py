@@ -17,6 +17,8 @@ import yaml
 
 from kiln import paths
 from scripts import role_readme
+from tests.image.sandbox import SANDBOX
+from tests.image.tree import unit
 
 ROLES = sorted(path.parent.parent for path in role_readme.ROLES.glob("*/tasks/main.yml"))
 SPECS = {role.name: role / "meta/argument_specs.yml" for role in ROLES}
@@ -149,3 +151,18 @@ def test_weights_without_a_checksum_stop_the_role_with_the_command_that_fills_it
 def test_seal_refuses_a_host_that_is_no_image(tmp_path: Path, release: dict[str, str]) -> None:
     said = refusal(tmp_path, "seal", "refuse", {"seal_release": release})
     assert "seal_release names no image" in said
+
+
+# What the server's unit sets that is no sandbox: other checks, or the live ones, look at these.
+NO_SANDBOX = {
+    "User", "Group", "Type", "NotifyAccess", "WorkingDirectory", "EnvironmentFile", "Environment",
+    "ExecStart", "TimeoutStartSec", "TimeoutStopSec", "Restart", "RestartSec",
+}  # fmt: skip
+
+
+def test_every_sandbox_setting_of_the_service_is_checked_in_the_image() -> None:
+    template = (role_readme.ROLES / "monai_label/templates/monai-label.service.j2").read_text(
+        encoding="utf-8"
+    )
+    service = template.split("[Service]")[1].split("[Install]")[0]
+    assert set(unit(service)) - NO_SANDBOX == set(SANDBOX)

@@ -9,9 +9,9 @@ import re
 import pytest
 from testinfra.host import Host
 
+from tests.image.sandbox import HOME, SANDBOX
 from tests.image.tree import Tree, settings, shown, unit
 
-HOME = "/var/lib/monai-label"
 OPT = "/opt/monai-label"
 VENV = f"{OPT}/venv"
 SITE = f"{VENV}/lib/python3.11/site-packages"
@@ -19,19 +19,6 @@ UID = 10001
 AS_SERVICE = (
     f"setpriv --reuid={UID} --regid={UID} --clear-groups env HOME={HOME} MPLCONFIGDIR={HOME}/cache/matplotlib"
 )
-SANDBOX = {
-    "CapabilityBoundingSet": "",
-    "NoNewPrivileges": "yes",
-    "PrivateTmp": "yes",
-    "ProtectControlGroups": "yes",
-    "ProtectHome": "yes",
-    "ProtectKernelModules": "yes",
-    "ProtectKernelTunables": "yes",
-    "ProtectSystem": "strict",
-    "ReadWritePaths": HOME,
-    "RestrictNamespaces": "yes",
-    "RestrictSUIDSGID": "yes",
-}
 # One process of the image itself: what it imports, and whether its bytecode is used without asking.
 _BYTECODE = r"""
 import pathlib, sys
