@@ -44,6 +44,8 @@ print(json.dumps({
     "failed": run("systemctl", "list-units", "--failed", "--plain", "--no-legend").split("\n"),
     "units": units,
     "machine_id": read("/etc/machine-id").strip(),
+    "journals": sorted({os.path.basename(path) for path in glob.glob("/*/log/journal/*")}),
+    "mounted": re.findall(r"^\d+ \d+ \S+ \S+ (\S+) ", read("/proc/self/mountinfo"), re.M),
     "host_keys": {path: os.stat(path).st_mtime for path in glob.glob("/etc/ssh/ssh_host_*")},
     "booted": float(re.search(r"^btime (\d+)", read("/proc/stat"), re.M)[1]),
     "release": read("/etc/image-release"),
