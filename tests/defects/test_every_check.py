@@ -17,6 +17,7 @@ import pytest
 from kiln import paths
 from kiln.manifest import Check
 from scripts import checks, layer
+from tests.image.sandbox import SANDBOX
 
 ROLES = ("base", "monai_label", "seal")
 OPT = "opt/monai-label"
@@ -70,8 +71,18 @@ def gone(*patterns: str) -> Plant:
     return plant
 
 
+def several(*plants: Plant) -> Plant:
+    """Plant more than one defect for a check that looks in more than one place."""
+
+    def plant(root: Path) -> None:
+        for each in plants:
+            each(root)
+
+    return plant
+
+
 # Check → what is planted for it, and words of the refusal. Defects share one root: none hides another.
-DEFECTS: dict[str, tuple[Plant, str]] = {
+DEFECTS: dict[str, tuple[Plant, *tuple[str, ...]]] = {
     # base
     "test_base::test_unit_is_enabled": (
         gone(
@@ -131,13 +142,11 @@ DEFECTS: dict[str, tuple[Plant, str]] = {
         "runs as root",
     ),
     "test_monai_label::test_service_is_sandboxed": (
-        change(
-            f"{UNITS}/monai-label.service", "^(Protect|Restrict|ReadWrite|NoNew|PrivateTmp|Capab).*\n", ""
-        ),
+        change(f"{UNITS}/monai-label.service", f"^({'|'.join(SANDBOX)})=.*\n", ""),
         "is unset",
     ),
     "test_monai_label::test_service_keeps_the_gpu": (
-        change(f"{UNITS}/monai-label.service", r"^LockPersonality.*\n", "PrivateDevices=yes\n"),
+        change(f"{UNITS}/monai-label.service", r"^\[Install\]", "PrivateDevices=yes\n\n[Install]"),
         "PrivateDevices",
     ),
     "test_monai_label::test_service_waits_for_a_slow_first_boot": (
@@ -225,8 +234,20 @@ DEFECTS: dict[str, tuple[Plant, str]] = {
     ),
     "test_seal::test_pip_and_uv_settings_are_public": (write("etc/pip.conf", "[global]\n"), "/etc/pip.conf"),
     "test_seal::test_environment_is_public": (
-        write("etc/environment", "https_proxy=http://proxy.build.example\n"),
-        "https_proxy",
+        several(
+            write("etc/environment", "https_proxy=http://proxy.build.example\n"),
+            write(
+                "etc/systemd/system.conf.d/build.conf",
+                "[Manager]\nDefaultEnvironment=NO_CACHE=1 HTTP_PROXY=http://manager.build.example\n",
+            ),
+            write(
+                f"{UNITS}/chrony.service.d/build.conf",
+                "[Service]\nEnvironment=https_proxy=http://unit.build.example\n",
+            ),
+        ),
+        "proxy.build.example",
+        "manager.build.example",
+        "unit.build.example",
     ),
     "test_seal::test_certificates_are_debians": (
         write("usr/local/share/ca-certificates/build.crt"),
@@ -285,9 +306,72 @@ def test_check_sees_its_defect(refusals: dict[str, list[Check]], name: str) -> N
     for check in refusals[name]:
         assert check.outcome == "failed", f"{check.id} passed"
         assert not check.message.startswith("could not run"), check.message
-    assert DEFECTS[name][1] in " ".join(check.message for check in refusals[name])
+    said = " ".join(check.message for check in refusals[name])
+    assert [words for words in DEFECTS[name][1:] if words not in said] == []
+
+
+# An AMI brings fstab and grub.cfg of its own: GRUB's settings name each kernel again for recovery.
+PARTUUID = "0a1b2c3d-0001-4000-8000-000000000001"
+AMI: dict[str, Plant] = {
+    "release": change("etc/image-release", "^BASE=.*", "BASE=ami-0123456789abcdef0"),
+    "settings": write("etc/default/grub", "GRUB_TIMEOUT=0\n"),
+    "fstab": write("etc/fstab", f"PARTUUID={PARTUUID} / ext4 rw,discard,errors=remount-ro 0 1\n"),
+    "grub.cfg": write(
+        "boot/grub/grub.cfg",
+        "".join(
+            f"menuentry 'Debian' {{\n\tlinux\t/vmlinuz root=PARTUUID={PARTUUID} ro {mode}\n}}\n"
+            for mode in ("quiet", "single")
+        ),
+    ),
+}
+BOOT = ("test_kernel_is_the_one_that_is_booted", "test_root_is_found_by_one_partuuid")
+AMI_DEFECTS: dict[str, tuple[Plant, *tuple[str, ...]]] = {
+    # Nothing but the name of its base says that this root is no local one.
+    "claim": (gone("etc/default/grub"), "an AMI's GRUB is missing"),
+    "neither": (
+        several(write("boot/grub/grub.cfg", "set timeout=0\n"), write("etc/fstab", "")),
+        "names 0 kernels",
+        "names no root partition",
+    ),
+    "another": (
+        several(
+            change("boot/grub/grub.cfg", "/vmlinuz(.* single)", r"/vmlinuz-5.10\1"),
+            change("boot/grub/grub.cfg", "PARTUUID=....(.* single)", r"PARTUUID=0000\1"),
+        ),
+        "boots /vmlinuz-5.10",
+        "0000",
+    ),
+}
+
+
+@pytest.mark.parametrize("defect", [None, *AMI_DEFECTS])
+def test_root_of_an_ami_boots_by_its_own_settings(tmp_path: Path, defect: str | None) -> None:
+    root, place = sealed_root(), tmp_path / "layer"
+    merged = layer.merged(place)
+    plant = [
+        sys.executable,
+        "-m",
+        "tests.defects.test_every_check",
+        str(merged),
+        "ami",
+        *([defect] if defect else []),
+    ]
+    subprocess.run(layer.command(root, place, plant), cwd=paths.ROOT, check=True)
+    found = checks.run(
+        "static", ["base"], tmp_path / "junit.xml", tmp_path / "log", options=["-k", " or ".join(BOOT)],
+        env={"KILN_ROOT": str(merged)}, wrap=layer.command(root, place, []),
+    )  # fmt: skip
+    assert sorted(check.id.rpartition("::")[2] for check in found) == sorted(BOOT)
+    wanted = "failed" if defect else "passed"
+    assert [check.message for check in found if check.outcome != wanted] == []
+    said = " ".join(check.message for check in found)
+    assert [words for words in (AMI_DEFECTS[defect][1:] if defect else ()) if words not in said] == []
 
 
 if __name__ == "__main__":
-    for defect, _ in DEFECTS.values():
-        defect(Path(sys.argv[1]))
+    place, *rest = sys.argv[1:]
+    planted = [defect for defect, *_ in DEFECTS.values()]
+    if rest:
+        planted = [*AMI.values(), *(AMI_DEFECTS[name][0] for name in rest[1:])]
+    for each in planted:
+        each(Path(place))

@@ -185,9 +185,12 @@ def test_pip_and_uv_settings_are_public(host: Host, tree: Tree) -> None:
 
 
 def test_environment_is_public(host: Host) -> None:
-    said = host.run(
-        "cd /etc; cat environment profile.d/* default/* kiln/*.env systemd/*.conf wgetrc 2>/dev/null"
-    ).stdout
+    # Of systemd also the drop-ins: of its own programs, and of any unit.
+    places = (
+        "environment profile profile.d/* bash.bashrc default/* kiln/*.env wgetrc environment.d/*"
+        " systemd/*.conf systemd/*.conf.d/* systemd/*/*.service systemd/*/*.d/*"
+    )
+    said = host.run(f"cd /etc; cat {places} 2>/dev/null").stdout
     strange = [line.strip() for line in said.splitlines() if FOREIGN.search(line.split("#")[0])]
     assert not strange, (
         f"proxy, index or certificate of the build machine in the environment: {shown(strange)}"
@@ -219,6 +222,8 @@ def test_release_is_complete(host: Host) -> None:
     assert said.keys() == RELEASE_KEYS, f"/etc/image-release has {shown(sorted(said)) or 'nothing'}"
     empty = [key for key, value in said.items() if not value]
     assert not empty, f"/etc/image-release says nothing for {shown(empty)}"
+    base = said["BASE"]
+    assert re.match(r"debian-12@|ami-", base), f"/etc/image-release names no base that we know: {base}"
     version = os.environ.get("KILN_VERSION", said["VERSION"])
     assert said["VERSION"] == version, f"/etc/image-release is of {said['VERSION']} and not of {version}"
 
