@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from enum import IntEnum
 
 
@@ -47,3 +49,42 @@ class RefusedError(KilnError):
     """A check refused; nothing was moved."""
 
     code = Exit.REFUSED
+
+
+def tell(what: str, hint: str, code: int) -> int:
+    """Print an error as its two lines on stderr.
+
+    Parameters
+    ----------
+    what, hint:
+        As of :class:`KilnError`.
+    code:
+        The exit code that goes with it.
+
+    Returns
+    -------
+    int
+        The same code, for the caller to leave with.
+    """
+    print(f"error: {what}\n  fix: {hint}", file=sys.stderr)
+    return code
+
+
+def main(call: Callable[[], object]) -> int:
+    """Run a small program to its end; an error of ours is told in two lines.
+
+    Parameters
+    ----------
+    call:
+        The program. What it returns is passed over.
+
+    Returns
+    -------
+    int
+        The exit code: 0, or that of the :class:`KilnError` which ended it.
+    """
+    try:
+        call()
+    except KilnError as error:
+        return tell(error.what, error.hint, error.code)
+    return Exit.DONE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 
-from kiln import paths
+from kiln import errors, paths
 from kiln.errors import KilnError
 from scripts import images, workspace
 
@@ -18,28 +18,27 @@ def run() -> None:
     Raises
     ------
     KilnError
-        A bake or a proof is working there, or something under it stays mounted; nothing is removed then.
+        A bake, a proof or a guest is at work there, or something under it stays mounted; nothing is removed
+        then but what killed runs left.
     """
     build = paths.build_dir()
     with ExitStack() as held:
-        for folder in sorted(build.glob("*/.lock")):
-            held.enter_context(workspace.claim(folder.parent))
-            workspace.sweep(folder.parent)
+        for image in sorted(
+            {path.parent for name in (".lock", workspace.WORK) for path in build.glob(f"*/{name}")}
+        ):
+            held.enter_context(workspace.claim(image))
+            workspace.sweep(image)
+            # kiln boot claims nothing, for it shares the image with a bake; its folder's lock tells of it.
+            if left := sorted((image / workspace.WORK).glob("*/lock")):
+                raise KilnError(
+                    f"a guest of {image.name} is still running, in {left[0].parent}",
+                    "end it first (Ctrl-C where kiln boot runs), then: make clean",
+                )
         versions = sum(len(listed) for listed in images.find().values())
         for path in (build, *(paths.ROOT / name for name in _CACHES)):
             workspace.remove_tree(path)
     print(f"removed {build} with {versions} version(s); downloads stay in {paths.cache_dir()}")
 
 
-def main() -> int:
-    """Run it; return the exit code."""
-    try:
-        run()
-    except KilnError as error:
-        print(f"error: {error.what}\n  fix: {error.hint}", file=sys.stderr)
-        return error.code
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(errors.main(run))

@@ -5,14 +5,26 @@ from __future__ import annotations
 import argparse
 import sys
 
-from kiln import schemas
+from kiln import errors, schemas
 
-parser = argparse.ArgumentParser(prog="python -m kiln.schemas", description=__doc__)
-parser.add_argument("--check", action="store_true", help="write nothing; fail where a file differs")
-if not parser.parse_args().check:
-    for path, text in schemas.files().items():
-        path.write_text(text)
-elif stale := schemas.stale():
-    print(f"error: {', '.join(stale)} is not what kiln/manifest.py says", file=sys.stderr)
-    print("  fix: .venv/bin/python -m kiln.schemas", file=sys.stderr)
-    sys.exit(1)
+
+def run() -> None:
+    """Run the command line.
+
+    Raises
+    ------
+    KilnError
+        A file is not what its model says.
+    """
+    parser = argparse.ArgumentParser(prog="python -m kiln.schemas", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where a file differs")
+    if not parser.parse_args().check:
+        for path, text in schemas.files().items():
+            path.write_text(text)
+    elif stale := schemas.stale():
+        what = f"{', '.join(stale)} is not what kiln/manifest.py says"
+        raise errors.KilnError(what, "run: .venv/bin/python -m kiln.schemas")
+
+
+if __name__ == "__main__":
+    sys.exit(errors.main(run))

@@ -18,7 +18,7 @@ import tarfile
 import time
 from pathlib import Path
 
-from kiln import config, figures, paths
+from kiln import config, errors, figures, paths
 from kiln.errors import KilnError
 from scripts import archive, bake, base, dpkg, inputs, mirrors, workspace
 from scripts.progress import Progress
@@ -168,8 +168,4 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
-    except KilnError as error:
-        print(f"error: {error.what}\n  fix: {error.hint}", file=sys.stderr)
-        sys.exit(1)
+    sys.exit(errors.main(lambda: main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)))

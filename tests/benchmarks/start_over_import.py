@@ -12,8 +12,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from kiln import figures, paths
-from kiln.errors import KilnError
+from kiln import errors, figures, paths
 from scripts import images, native, workspace
 
 IMAGE = "monai-label"
@@ -42,8 +41,4 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
-    except KilnError as error:
-        print(f"error: {error.what}\n  fix: {error.hint}", file=sys.stderr)
-        sys.exit(1)
+    sys.exit(errors.main(lambda: main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,31 @@ def test_a_bake_at_work_keeps_everything(made: Path, tmp_path: Path) -> None:
         clean.run()
     assert (made / "manifest.json").exists()
     assert (tmp_path / ".ruff_cache").exists()
+
+
+def test_a_running_guest_keeps_everything(made: Path, tmp_path: Path) -> None:
+    # kiln boot holds its work folder and not the image.
+    with workspace.workspace(made.parent) as work:
+        with pytest.raises(KilnError, match=f"a guest of {made.parent.name} is still running") as caught:
+            clean.run()
+        assert str(work) in caught.value.what
+        assert (work / "lock").exists()
+    assert (made / "manifest.json").exists()
+    assert (tmp_path / ".ruff_cache").exists()
+
+
+def test_what_a_killed_guest_left_is_no_running_one(made: Path, build: Path) -> None:
+    left = made.parent / workspace.WORK / "0123456789ab"
+    left.mkdir(parents=True)
+    (left / "lock").touch()
+    clean.run()
+    assert not build.exists()
+
+
+def test_a_refusal_is_two_lines_and_its_exit_code(made: Path) -> None:
+    with workspace.claim(made.parent):
+        done = subprocess.run(
+            [sys.executable, "-m", "scripts.clean"], capture_output=True, text=True, timeout=60
+        )
+    assert done.returncode == 1
+    assert [line[:7] for line in done.stderr.splitlines()] == ["error: ", "  fix: "]

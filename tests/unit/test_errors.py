@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kiln import errors
 from kiln.errors import Exit, KilnError, RefusedError, UsageError
 
 
@@ -25,3 +26,23 @@ def test_exit_codes_are_those_of_the_house_plan() -> None:
         "REFUSED": 3,
         "NOTHING_TO_DO": 4,
     }
+
+
+@pytest.mark.parametrize("kind", [KilnError, UsageError, RefusedError])
+def test_a_program_ends_on_it_with_two_lines_and_its_code(
+    kind: type[KilnError], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise kind("it broke", "mend it")
+
+    assert errors.main(broken) == kind.code
+    assert capsys.readouterr() == ("", "error: it broke\n  fix: mend it\n")
+
+
+def test_a_program_that_is_done_is_0_whatever_it_returns() -> None:
+    assert errors.main(lambda: "text") == 0
+
+
+def test_what_nobody_foresaw_goes_through() -> None:
+    with pytest.raises(ZeroDivisionError):
+        errors.main(lambda: 1 // 0)
