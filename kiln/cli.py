@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import shutil
 import signal
+import stat
 import sys
 import time
 import traceback
@@ -13,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Abort
 
-from kiln.errors import Exit, KilnError, UsageError
+from kiln.errors import Exit, KilnError, UsageError, tell
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -44,6 +48,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for program
 
 
 _INTERRUPTED = 128 + signal.SIGINT
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""A closed terminal and a stopped service end kiln as Ctrl-C does: with everything tidied up."""
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 @app.command()
@@ -151,27 +160,34 @@ def run(arguments: list[str]) -> int:
     def stop(number: int, _frame: FrameType | None) -> None:
         nonlocal stopped_by
         stopped_by = signal.Signals(number)
+        # A second Ctrl-C would end the clean-up half-way. Ignored, and not only passed over by us: what the
+        # clean-up starts inherits it, or the terminal's Ctrl-C would end podman and umount instead.
+        for each in _STOPPING:
+            signal.signal(each, signal.SIG_IGN)
+        _write_now("tidying up; kill -9 is safe too: the next run clears what it leaves")
         raise KeyboardInterrupt
 
-    # A closed terminal and a stopped service end kiln as Ctrl-C does: with everything tidied up.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _STOPPING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, stop)
     try:
         code = int(app(arguments, prog_name="kiln", standalone_mode=False) or Exit.DONE)
+        sys.stdout.flush()  # here, where its failure is told
         # Typer turns the interrupt that a command did not catch into this code.
         return _stopped(stopped_by) if code == _INTERRUPTED else code
     except KilnError as error:
-        return _tell(error.what, error.hint, error.code)
+        return tell(error.what, error.hint, error.code)
     except (KeyboardInterrupt, Abort):
         return _stopped(stopped_by)
     except BrokenPipeError:
-        # The reader of our output has left, as head does; Python must not fail on its last flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output has left, as head does.
+        _close_output()
         return 128 + signal.SIGPIPE
     except Exception as error:
         if (usage := _usage(error)) is not None:
             return usage
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return _full(error)
         return _crashed(error)
 
 
@@ -180,9 +196,44 @@ def _stopped(by: signal.Signals) -> int:
     return 128 + by
 
 
-def _tell(what: str, hint: str, code: int) -> int:
-    print(f"error: {what}\n  fix: {hint}", file=sys.stderr)
-    return code
+def _write_now(line: str) -> None:
+    """Write a line from a signal handler, where the streams may be in the middle of another."""
+    start = "\n" if os.isatty(2) else ""  # a spinner has no end of line
+    with contextlib.suppress(OSError):  # the terminal may be what has gone
+        os.write(2, f"{start}{line}\n".encode())
+
+
+def _close_output() -> None:
+    """Keep Python from failing on its last flush of an output that takes no more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _full(error: OSError) -> int:
+    """Tell that a disk or a quota is full, and where, as well as that is known."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _close_output()
+    # A copy names both files; a write to an open file names none.
+    where = error.filename2 or error.filename or _fullest()
+    hint = 'make room: docs/operations.md, "The disk is full"; KILN_BUILD, KILN_CACHE and TMPDIR move folders'
+    return tell(f"no room left on {where}", hint, Exit.FAILED)
+
+
+def _fullest() -> str:
+    """Return which of the places that kiln writes to has the least room."""
+    import tempfile
+
+    from kiln import paths
+
+    free: dict[str, int] = {}
+    for folder in (paths.build_dir(), paths.cache_dir(), Path(tempfile.gettempdir())):
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        free[str(folder)] = shutil.disk_usage(there).free
+    if stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode):
+        free["the file of the output"] = shutil.disk_usage(sys.stdout.fileno()).free
+    place = min(free, key=free.__getitem__)
+    return f"a disk; {place} has the least, {free[place] / 1e9:.1f} GB"
 
 
 def _usage(error: Exception) -> int | None:
@@ -194,7 +245,7 @@ def _usage(error: Exception) -> int | None:
         return Exit.WRONG_USE
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "kiln"
-    return _tell(" ".join(message().split()).rstrip("."), f"see: {path} --help", Exit.WRONG_USE)
+    return tell(" ".join(message().split()).rstrip("."), f"see: {path} --help", Exit.WRONG_USE)
 
 
 def _crashed(error: Exception) -> int:
@@ -208,8 +259,8 @@ def _crashed(error: Exception) -> int:
         log.write_text(f"kiln {' '.join(sys.argv[1:])}\n{''.join(traceback.format_exception(error))}")
     except OSError as trouble:
         # A full disk is one of the things that go wrong.
-        return _tell(what, f"the log could not be written either: {trouble}", Exit.FAILED)
-    return _tell(what, f"this is a bug in kiln; please report it with {log}", Exit.FAILED)
+        return tell(what, f"the log could not be written either: {trouble}", Exit.FAILED)
+    return tell(what, f"this is a bug in kiln; please report it with {log}", Exit.FAILED)
 
 
 if __name__ == "__main__":

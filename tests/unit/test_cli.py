@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -145,8 +146,10 @@ cli.main()
 """
 
 
-def crash(build: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", CRASH, "images"], capture_output=True, text=True, timeout=60)
+def crash(build: Path, program: str = CRASH) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program, "images"], capture_output=True, text=True, timeout=60
+    )
 
 
 def test_an_error_that_nobody_foresaw_is_kept_in_a_file(build: Path) -> None:
@@ -162,6 +165,55 @@ def test_even_where_no_file_can_be_written(build: Path) -> None:
     happened, hint = told(crash(build), 1)
     assert happened == "ZeroDivisionError: division by zero"
     assert "the log could not be written" in hint
+
+
+FULL = """
+import errno, os
+import scripts.images
+from kiln import cli
+def broken(as_json):
+    {statement}
+scripts.images.print_images = broken
+cli.main()
+"""
+
+FULL_CASES = {
+    "a write names no file": ('open("/dev/full", "w").write("x" * 10000)', "a disk; "),
+    "a full disk": ('raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/big/new")', "/big/new"),
+    "a used-up quota": ('raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "/home/x")', "/home/x"),
+    "a copy names both": ('raise OSError(errno.ENOSPC, "No space", "/from", None, "/to")', "/to"),
+}
+
+
+@pytest.mark.parametrize(("statement", "where"), FULL_CASES.values(), ids=FULL_CASES)
+def test_a_full_disk_is_no_bug(build: Path, statement: str, where: str) -> None:
+    happened, hint = told(crash(build, FULL.format(statement=statement)), 1)
+    assert happened.startswith(f"no room left on {where}")
+    assert "The disk is full" in hint
+    assert "## The disk is full" in (paths.ROOT / "docs/operations.md").read_text()
+    assert not (build / "logs").exists()
+
+
+def test_without_a_name_it_is_a_folder_of_ours(build: Path) -> None:
+    happened, _ = told(crash(build, FULL.format(statement=FULL_CASES["a write names no file"][0])), 1)
+    assert any(str(place) in happened for place in (build, paths.cache_dir(), tempfile.gettempdir()))
+
+
+def test_an_output_that_is_full_is_no_bug(build: Path) -> None:
+    for number in range(60):
+        contract.put(build, version=f"20260101T0000{number:02d}Z-01234567")
+    for command in (["images", "--json"], ["--help"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [KILN, *command], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+            )
+        happened, _ = told(done, 1)
+        assert happened.startswith("no room left on ")
+
+
+def test_another_error_of_the_system_is_still_told_as_a_bug(build: Path) -> None:
+    _, hint = told(crash(build, FULL.format(statement='open("/no/such/folder/file")')), 1)
+    assert "this is a bug in kiln" in hint
 
 
 WAIT = """
@@ -188,7 +240,49 @@ def test_a_signal_lets_the_command_tidy_up(number: signal.Signals) -> None:
     assert child.stdout.readline() == "waiting\n"
     child.send_signal(number)
     out, err = child.communicate(timeout=20)
-    assert (child.returncode, out, err) == (128 + number, "tidied up\n", f"stopped by {number.name}\n")
+    assert (child.returncode, out) == (128 + number, "tidied up\n")
+    first, last = err.splitlines()
+    assert "kill -9 is safe" in first
+    assert last == f"stopped by {number.name}"
+
+
+# What it starts tells by its own end whether it was interrupted.
+TIDY = """
+import subprocess, time
+import scripts.images
+from kiln import cli
+def wait(as_json):
+    try:
+        print("waiting", flush=True)
+        time.sleep(60)
+    finally:
+        print("tidying", flush=True)
+        print("ended with", subprocess.run(["sleep", "1.5"]).returncode, flush=True)
+scripts.images.print_images = wait
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_does_not_break_the_clean_up(second: signal.Signals) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", TIDY, "images"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "waiting\n"
+    child.send_signal(signal.SIGINT)
+    assert child.stdout.readline() == "tidying\n"
+    time.sleep(0.5)  # until sleep runs
+    # As a terminal sends it: to all of the group.
+    os.killpg(child.pid, second)
+    out, err = child.communicate(timeout=20)
+    assert (child.returncode, out) == (130, "ended with 0\n")
+    assert err.splitlines()[-1] == "stopped by SIGINT"
+    assert err.count("tidying up") == 1
 
 
 def test_nohup_is_respected() -> None:
