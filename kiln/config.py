@@ -72,9 +72,9 @@ class Image(Section):
     models: list[Annotated[str, StringConstraints(pattern=MODEL_NAME)]] = Field(
         default_factory=list, description="models that the app serves", examples=[["segmentation_spleen"]]
     )
-    weights: Literal["pinned", "random", "test"] | None = Field(
+    weights: Literal["pinned", "random"] | None = Field(
         default=None,
-        description="origin of the models' weights: pinned by URL and sha256, random or for tests",
+        description="origin of the models' weights: pinned by URL and sha256, or random for demonstration",
         examples=["pinned"],
     )
     instance_types: list[Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")]] = Field(
@@ -86,7 +86,7 @@ class Image(Section):
         default=40,
         ge=1,
         le=16384,
-        description="size of the root disk in GB, as a guest sees it",
+        description="size of the root disk in GiB (2^30 bytes, as EBS counts), as a guest sees it",
         examples=[40],
     )
 
@@ -103,10 +103,13 @@ class Image(Section):
 
     @model_validator(mode="after")
     def _a_server_is_whole(self) -> Image:
-        if self.models and not self.app:
-            raise ValueError("models are given but no app that serves them")
-        if self.models and not self.weights:
-            raise ValueError("models are given but not where their weights come from")
+        server = {"app": self.app, "models": self.models, "weights": self.weights}
+        given = [key for key, value in server.items() if value]
+        missing = [key for key in server if key not in given]
+        if given and missing:
+            raise ValueError(
+                f"{' and '.join(given)} without {' and '.join(missing)}: a server needs all three"
+            )
         return self
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from kiln import config, paths
 from kiln.errors import UsageError
@@ -98,9 +100,10 @@ MISTAKES = [
     ("root_gb = 40", "root_gb = 0", 13, "root_gb is 0: less than 1", "root_gb = 40"),
     ('  "deepedit",', "  3,", 8, "models[2] is 3: not text in quotes", 'models = ["segmentation_spleen"]'),
     ('  "deepedit",', '  "../x",', 8, "models[2] is '../x'", 'models = ["segmentation_spleen"]'),
-    ('"random"', '"radnom"', 12, "weights is 'radnom'", "'pinned', 'random' or 'test'"),
-    ('weights = "random"', "", 6, "not where their weights come from", "a table with the keys"),
-    ('app = "radiology"', "", 6, "no app that serves them", "a table with the keys"),
+    ('"random"', '"radnom"', 12, "weights is 'radnom'", "'pinned' or 'random'"),
+    ('"random"', '"test"', 12, "weights is 'test'", "'pinned' or 'random'"),
+    ('weights = "random"', "", 6, "app and models without weights", "a table with the keys"),
+    ('app = "radiology"', "", 6, "models and weights without app", "a table with the keys"),
     ('owner = "imaging"', "", 2, "project.owner is missing", 'add owner = "imaging"'),
     ('owner = "imaging"', 'owner = ""', 4, "owner is ''", "team that answers"),
     ("[image.monai-label]", "[image.Monai_label]", 6, "image.Monai_label is 'Monai_label'", ""),
@@ -125,6 +128,28 @@ def test_mistakes(folder: Path, old: str, new: str, line: int, what: str, hint: 
     assert error.what.startswith(f"{folder / 'kiln.toml'}:{line}: ")
     assert what in error.what
     assert hint in error.hint
+
+
+SERVER = {"app": 'app = "radiology"', "models": 'models = ["deepedit"]', "weights": 'weights = "random"'}
+
+
+@pytest.mark.parametrize("given", [keys for n in (1, 2) for keys in itertools.combinations(SERVER, n)])
+def test_a_server_is_whole(folder: Path, given: tuple[str, ...]) -> None:
+    text = '[project]\nname = "kiln"\nowner = "imaging"\n[image.monai-label]\n'
+    missing = [key for key in SERVER if key not in given]
+    error = refused(folder, text + "\n".join(SERVER[key] for key in given))
+    assert f"{' and '.join(given)} without {' and '.join(missing)}" in error.what
+    for keys in ((), tuple(SERVER)):
+        image = load(folder, text + "\n".join(SERVER[key] for key in keys)).select("monai-label")
+        assert bool(image.app) is bool(image.models) is bool(image.weights) is bool(keys)
+
+
+def test_weights_are_those_that_the_role_accepts(folder: Path) -> None:
+    specs = YAML(typ="safe").load(paths.ROOT / "ansible/roles/monai_label/meta/argument_specs.yml")
+    accepted = specs["argument_specs"]["main"]["options"]["monai_label_weights"]["choices"]
+    for origin in accepted:
+        assert load(folder, GOOD.replace('"random"', f'"{origin}"')).select("monai-label").weights == origin
+    refused(folder, GOOD.replace('"random"', '"test"'))
 
 
 def test_every_mistake_is_counted(folder: Path) -> None:
