@@ -32,7 +32,10 @@ class Inputs(Strict):
     destination: Literal["local", "aws"] = Field(description="where the image was baked")
     files: dict[str, str] = Field(description="path in the checkout → sha256")
     variables: dict[str, object] = Field(description="variables of the playbook as resolved")
-    base_lock: str = Field(pattern=SHA256_PATTERN, description="sha256 of base.lock")
+    base_lock: str = Field(
+        pattern=SHA256_PATTERN,
+        description="sha256 over the packages in base.lock, without the digests of the Release files",
+    )
     tools: dict[str, str] = Field(description="tool → version")
 
 
