@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from kiln import paths
 from scripts import lint
@@ -90,6 +94,29 @@ def test_a_planted_defect_is_seen(
     assert said in after.output
     # Not some other fault that was there all along.
     assert said not in before.output
+
+
+def hooked(text: str) -> dict[str, dict[str, str]]:
+    """The hook that runs a linter, by the linter's name."""
+    hooks = [hook for repo in YAML(typ="safe").load(text)["repos"] for hook in repo["hooks"]]
+    return {name: hook for hook in hooks for name in _only(hook["entry"])}
+
+
+def _only(entry: str) -> list[str]:
+    words = shlex.split(entry)
+    return [after for word, after in itertools.pairwise(words) if word == "--only"]
+
+
+def test_every_linter_is_a_hook() -> None:
+    assert set(hooked((paths.ROOT / ".pre-commit-config.yaml").read_text())) == set(BY_NAME)
+
+
+@pytest.mark.parametrize(("name", "file"), sorted({(name, file) for name, file, *_ in PLANTED}))
+def test_a_hook_looks_when_its_linter_would_see_something(name: str, file: str) -> None:
+    hook = hooked((paths.ROOT / ".pre-commit-config.yaml").read_text())[name]
+    assert re.search(hook.get("files", ""), file)
+    if name == "ansible-lint":
+        assert re.search(hook["files"], "molecule/seal/converge.yml")
 
 
 def test_every_linter_has_its_planted_defect() -> None:
