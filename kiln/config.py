@@ -159,6 +159,11 @@ class Config(Section):
         name:
             As in ``[image.NAME]``.
 
+        Returns
+        -------
+        Image
+            What ``[image.NAME]`` says.
+
         Raises
         ------
         UsageError
@@ -195,7 +200,13 @@ def suggest(word: str, known: Iterable[str], noun: str) -> str:
 
 
 def default_path() -> Path:
-    """kiln.toml of the checkout; ``KILN_CONFIG`` names another."""
+    """kiln.toml of the checkout; ``KILN_CONFIG`` names another.
+
+    Returns
+    -------
+    Path
+        The file; whether it is there is not looked at.
+    """
     return Path(os.environ.get("KILN_CONFIG") or paths.ROOT / "kiln.toml")
 
 

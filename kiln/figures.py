@@ -41,7 +41,18 @@ class Promise(Strict):
     measured: str = Field(min_length=1, description="how it is measured")
 
     def verdict(self, value: float | None) -> str:
-        """Say whether a value keeps the promise: met, missed, reported or not measured."""
+        """Say whether a value keeps the promise: met, missed, reported or not measured.
+
+        Parameters
+        ----------
+        value:
+            What was measured, in the unit of the goal; None where nothing was.
+
+        Returns
+        -------
+        str
+            ``met``, ``missed``, ``reported`` or ``not measured``.
+        """
         if value is None:
             return "not measured"
         if self.goal == "reported":
@@ -64,6 +75,11 @@ class Figure(Strict):
 def promises() -> dict[str, Promise]:
     """Return what is promised, by name, in the order of the file.
 
+    Returns
+    -------
+    dict of str to Promise
+        Name of the figure → its entry.
+
     Raises
     ------
     KilnError
@@ -83,12 +99,24 @@ def promises() -> dict[str, Promise]:
 
 
 def folder() -> Path:
-    """Where the measurements lie."""
+    """Where the measurements lie.
+
+    Returns
+    -------
+    Path
+        ``build/figures``; it need not be there.
+    """
     return paths.build_dir() / "figures"
 
 
 def machine() -> str:
-    """Return cores and memory of this machine."""
+    """Return cores and memory of this machine.
+
+    Returns
+    -------
+    str
+        Such as ``2 cores, 24 GiB``: the cores that we may use, all of the memory.
+    """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return f"{len(os.sched_getaffinity(0))} cores, {memory / 2**30:.0f} GiB"
 
@@ -137,6 +165,16 @@ def write(name: str, value: float, command: str) -> Path:
 def read(name: str) -> Figure | None:
     """Return the last measurement of a figure, None where there is none.
 
+    Parameters
+    ----------
+    name:
+        A figure of figures.toml.
+
+    Returns
+    -------
+    Figure or None
+        As it was written.
+
     Raises
     ------
     KilnError
@@ -152,7 +190,18 @@ def read(name: str) -> Figure | None:
 
 
 def rows() -> list[tuple[str, ...]]:
-    """Return the table: each promise with its last measurement."""
+    """Return the table: each promise with its last measurement.
+
+    Returns
+    -------
+    list of tuple of str
+        A row a figure, a cell for each of the table's columns.
+
+    Raises
+    ------
+    KilnError
+        The list of promises or a measurement cannot be read.
+    """
     table: list[tuple[str, ...]] = []
     for promise in promises().values():
         found = read(promise.name)
@@ -168,6 +217,16 @@ def markdown() -> str:
     """Return the table for the README.
 
     A figure that was not measured on this machine keeps the row that the README has.
+
+    Returns
+    -------
+    str
+        Lines of Markdown, without the markers.
+
+    Raises
+    ------
+    KilnError
+        The README has no markers, or the promises or a measurement cannot be read.
     """
     kept = _readme_rows()
     lines = [_line(_COLUMNS), _line("---" for _ in _COLUMNS)]
@@ -231,7 +290,13 @@ def check_readme() -> None:
 
 
 def print_table() -> None:
-    """Print the table for people."""
+    """Print the table for people.
+
+    Raises
+    ------
+    KilnError
+        The list of promises or a measurement cannot be read.
+    """
     table = [_COLUMNS, *rows()]
     widths = [max(len(row[at]) for row in table) for at in range(len(_COLUMNS) - 1)]
     for row in table:

@@ -134,6 +134,16 @@ class Proof(Strict):
 def sha256_file(path: Path) -> str:
     """Digest of a file as lower-case hexadecimal.
 
+    Parameters
+    ----------
+    path:
+        A file of any size; it is read in blocks.
+
+    Returns
+    -------
+    str
+        64 digits.
+
     Raises
     ------
     OSError

@@ -10,11 +10,23 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def build_dir() -> Path:
-    """Folder of the versions, ``build/<image>/<version>/``; ``KILN_BUILD`` moves it."""
+    """Folder of the versions, ``build/<image>/<version>/``; ``KILN_BUILD`` moves it.
+
+    Returns
+    -------
+    Path
+        Absolute; it need not be there.
+    """
     return Path(os.environ.get("KILN_BUILD", ROOT / "build")).resolve()
 
 
 def cache_dir() -> Path:
-    """Folder of everything that can be made or fetched again; ``KILN_CACHE`` moves it."""
+    """Folder of everything that can be made or fetched again; ``KILN_CACHE`` moves it.
+
+    Returns
+    -------
+    Path
+        Absolute; it need not be there.
+    """
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("KILN_CACHE", base / "kiln")).resolve()

@@ -33,7 +33,18 @@ class Distribution:
 
 
 def site_packages(root: Path) -> list[Path]:
-    """Folders of the root's virtual environments that hold distributions, sorted."""
+    """Folders of the root's virtual environments that hold distributions, sorted.
+
+    Parameters
+    ----------
+    root:
+        Root folder.
+
+    Returns
+    -------
+    list of Path
+        Empty where there is no environment.
+    """
     return sorted(root.glob(SITE_PACKAGES))
 
 
@@ -44,6 +55,11 @@ def installed(root: Path) -> list[Distribution]:
     ----------
     root:
         Root folder.
+
+    Returns
+    -------
+    list of Distribution
+        Sorted.
 
     Raises
     ------

@@ -39,6 +39,11 @@ def installed(root: Path) -> list[Package]:
     root:
         Root folder.
 
+    Returns
+    -------
+    list of Package
+        Sorted.
+
     Raises
     ------
     KilnError

@@ -72,6 +72,11 @@ def kernel(root: Path) -> str:
     root:
         Root folder.
 
+    Returns
+    -------
+    str
+        Such as ``6.1.0-40-cloud-amd64``.
+
     Raises
     ------
     KilnError
@@ -100,6 +105,11 @@ def debian_version(root: Path) -> str:
     ----------
     root:
         Root folder.
+
+    Returns
+    -------
+    str
+        Without the end of the line.
 
     Raises
     ------

@@ -75,7 +75,13 @@ class Version:
         return "unproven" if self.proof is None else self.proof.verdict
 
     def row(self) -> dict[str, object]:
-        """Return what a list shows of it, in plain types."""
+        """Return what a list shows of it, in plain types.
+
+        Returns
+        -------
+        dict of str to object
+            Strings, numbers, truth values and None, as JSON has them.
+        """
         made, proof = self.manifest, self.proof
         return {
             "image": self.image,
@@ -91,7 +97,13 @@ class Version:
 
 
 def find() -> dict[str, list[Version]]:
-    """Return every version on this machine, oldest first, by image."""
+    """Return every version on this machine, oldest first, by image.
+
+    Returns
+    -------
+    dict of str to list of Version
+        Name of the image → its versions; an image without any is not in it.
+    """
     build = paths.build_dir()
     folders = sorted(path for path in build.iterdir() if path.is_dir()) if build.is_dir() else []
     found = {folder.name: [Version(path) for path in versions.every(folder)] for folder in folders}
@@ -107,6 +119,11 @@ def resolve(image: str, version: str | None = None) -> Path:
         Name of the image.
     version:
         One of its versions; None or ``latest`` means the latest proven one.
+
+    Returns
+    -------
+    Path
+        ``build/<image>/<version>``.
 
     Raises
     ------
@@ -243,7 +260,18 @@ def _described(chosen: Version, made: Manifest, proof: Proof | None) -> list[tup
 
 
 def size(count: float) -> str:
-    """Write a number of bytes in decimal units, as disks are sold."""
+    """Write a number of bytes in decimal units, as disks are sold.
+
+    Parameters
+    ----------
+    count:
+        Bytes.
+
+    Returns
+    -------
+    str
+        Such as ``12 kB`` or ``3.45 GB``.
+    """
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}"

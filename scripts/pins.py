@@ -116,6 +116,11 @@ class RoleFile:
     def put(self, pin: Pin) -> None:
         """Write a pin, in the place of one of the same name or at the end.
 
+        Parameters
+        ----------
+        pin:
+            What is written; its name says in whose place.
+
         Raises
         ------
         KilnError
@@ -158,7 +163,13 @@ def _defaults(role: str) -> Path:
 
 
 def roles() -> list[str]:
-    """Return the roles that have a list of pins."""
+    """Return the roles that have a list of pins.
+
+    Returns
+    -------
+    list of str
+        Names, sorted.
+    """
     return sorted(
         path.parent.parent.name
         for path in (paths.ROOT / "ansible/roles").glob("*/defaults/main.yml")
@@ -244,6 +255,13 @@ def check(role: str | None = None) -> None:
 def compare(role: str, pin: Pin) -> str:
     """Say in which way an address differs from its pin.
 
+    Parameters
+    ----------
+    role:
+        Role that has the pin, for the message.
+    pin:
+        What was pinned.
+
     Returns
     -------
     str
@@ -269,6 +287,11 @@ def learn(url: str) -> Learned:
     ----------
     url:
         http, https or file.
+
+    Returns
+    -------
+    Learned
+        Its sha256, and its size in bytes.
 
     Raises
     ------

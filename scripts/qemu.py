@@ -33,7 +33,18 @@ MONITOR_SECONDS = 60.0
 
 
 def quoted(path: Path) -> str:
-    """A path as QEMU's option syntax wants it, in which a comma ends a value."""
+    """A path as QEMU's option syntax wants it, in which a comma ends a value.
+
+    Parameters
+    ----------
+    path:
+        Any path.
+
+    Returns
+    -------
+    str
+        With each comma doubled.
+    """
     return str(path).replace(",", ",,")
 
 
@@ -48,6 +59,11 @@ def machine(accelerator: str, cores: int, memory_mib: int) -> list[str]:
         Processors of the guest.
     memory_mib:
         Memory of the guest, in MiB.
+
+    Returns
+    -------
+    list of str
+        To be followed by disks and network.
 
     Raises
     ------
@@ -137,6 +153,11 @@ class Qemu:
         arguments:
             Its arguments.
 
+        Returns
+        -------
+        object
+            What the monitor returned, as JSON gives it.
+
         Raises
         ------
         KilnError
@@ -159,13 +180,29 @@ class Qemu:
         """Ports of the guest → ports of this machine that lead there.
 
         The kernel chooses ours when QEMU binds them (port 0), so no other program can take one in between.
+
+        Returns
+        -------
+        dict of int to int
+            Port of the guest → port of this machine.
+
+        Raises
+        ------
+        KilnError
+            QEMU has ended or does not answer.
         """
         table = self.command("human-monitor-command", **{"command-line": "info usernet"})
         found = re.findall(r"TCP\[HOST_FORWARD\]\s+\d+\s+\S+\s+(\d+)\s+\S+\s+(\d+)", table)
         return {int(inside): int(outside) for outside, inside in found}
 
     def message(self) -> str:
-        """What QEMU said on its error output, on one line."""
+        """What QEMU said on its error output, on one line.
+
+        Returns
+        -------
+        str
+            At most three lines of it and 300 characters; empty where it said nothing.
+        """
         text = self.errors.read_text(encoding="utf-8", errors="replace") if self.errors.exists() else ""
         return " | ".join(line.strip() for line in text.splitlines()[:3] if line.strip())[:300]
 
@@ -175,7 +212,18 @@ class Qemu:
         return self.process.poll() is None
 
     def wait(self, seconds: float) -> bool:
-        """Wait for its end, at most so many seconds; whether it has ended."""
+        """Wait for its end, at most so many seconds; whether it has ended.
+
+        Parameters
+        ----------
+        seconds:
+            How long at most.
+
+        Returns
+        -------
+        bool
+            Whether it has ended.
+        """
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -65,6 +65,11 @@ def scan(root: Path) -> list[Entry]:
     root:
         Folder to list. Symlinks in it are entries and are not followed.
 
+    Returns
+    -------
+    list of Entry
+        Sorted by the bytes of the path.
+
     Raises
     ------
     KilnError

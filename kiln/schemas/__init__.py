@@ -11,7 +11,13 @@ FOLDER = Path(__file__).parent
 
 
 def files() -> dict[Path, str]:
-    """Return each schema's file and what it should hold."""
+    """Return each schema's file and what it should hold.
+
+    Returns
+    -------
+    dict of Path to str
+        File beside this module → its text.
+    """
     return {
         FOLDER / f"{name}.schema.json": json.dumps(_schema(name), indent=1, ensure_ascii=False) + "\n"
         for name in SCHEMAS
@@ -26,5 +32,11 @@ def _schema(name: str) -> dict[str, object]:
 
 
 def stale() -> list[str]:
-    """Return the names of the files that differ from their models."""
+    """Return the names of the files that differ from their models.
+
+    Returns
+    -------
+    list of str
+        Also those that are missing; empty when all is well.
+    """
     return [path.name for path, text in files().items() if not path.exists() or path.read_text() != text]
