@@ -8,6 +8,7 @@ set of files.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -17,6 +18,9 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from kiln import config, errors, figures, paths
 from kiln.errors import KilnError
@@ -25,6 +29,7 @@ from scripts.progress import Progress
 
 IMAGE = "monai-label"
 COMMAND = "make bench (tests/benchmarks/bake_over_bare.py)"
+ROLE = "monai_label"
 VENV = "opt/monai-label/venv"
 MADE_BY_SCRIPT = (
     VENV,
@@ -85,6 +90,12 @@ def run_full(resolved: inputs.Resolved, root: Path, work: Path, progress: Progre
     return time.monotonic() - start
 
 
+def role_variables(resolved: inputs.Resolved) -> dict[str, Any]:
+    """Variables of the server's role as the bake has them: its defaults, and over them kiln.toml's."""
+    defaults = yaml.safe_load((inputs.ROLES / ROLE / "defaults/main.yml").read_text(encoding="utf-8"))
+    return {**defaults, **inputs.variables(resolved.settings, [ROLE])}
+
+
 def run_bare(resolved: inputs.Resolved, root: Path, full: Path, work: Path) -> float:
     """Seconds of the bare script on a base root."""
     apt = archive.folder()
@@ -102,12 +113,14 @@ def run_bare(resolved: inputs.Resolved, root: Path, full: Path, work: Path) -> f
     payload(full, before, work / "payload.tar")
     # What the seal removes: of the base itself, and of what installers leave.
     (settings / "absent").write_text("\n".join([*sorted(before - listing(full)), *LEFTOVERS]))
+    wanted = role_variables(resolved)
     packages = " ".join(dict.fromkeys(name for role in resolved.roles for name in inputs.packages(role)))
     script = Path(__file__).with_name("bare.sh")
     start = time.monotonic()
     done = subprocess.run(
         ["unshare", "--mount", "--propagation", "private", script, root, settings, apt / "lists",
-         apt / "archives", paths.cache_dir() / "uv", packages, work / "payload.tar"],
+         apt / "archives", paths.cache_dir() / "uv", packages, work / "payload.tar",
+         wanted["monai_label_app"], ",".join(wanted["monai_label_models"]), str(wanted["monai_label_seed"])],
         env={**os.environ, **loan.environment}, capture_output=True, text=True,
     )  # fmt: skip
     took = time.monotonic() - start
@@ -137,11 +150,17 @@ def main(rounds: int) -> None:
     """Measure, compare, write the figure."""
     folder = paths.build_dir() / "bench"
     settings = config.load().select(IMAGE)
-    with (
-        workspace.claim(folder),
-        Progress("bake.full_over_bare") as progress,
-        workspace.workspace(folder) as work,
-    ):
+    if settings.weights != "random":
+        raise KilnError(
+            f"{IMAGE} has {settings.weights} weights, and bare.sh makes random ones",
+            'set weights = "random" in kiln.toml for the time of the measurement',
+        )
+    with contextlib.ExitStack() as held:
+        held.enter_context(workspace.claim(folder))
+        # A measurement that was killed leaves two roots.
+        workspace.sweep(folder)
+        progress = held.enter_context(Progress("bake.full_over_bare"))
+        work = held.enter_context(workspace.workspace(folder))
         resolved = inputs.resolve(IMAGE, settings, work / "inputs.log")
         ratios = []
         for number in range(rounds):
@@ -153,9 +172,9 @@ def main(rounds: int) -> None:
                 base.unpack(
                     resolved.lock, resolved.inputs.tools, roots[name], work / "base.log", progress.detail
                 )
-            with progress.stage("full"):
+            with progress.stage("full"), archive.hold(exclusive=False):
                 full = run_full(resolved, roots["full"], work, progress)
-            with progress.stage("bare"):
+            with progress.stage("bare"), archive.hold(exclusive=False):
                 bare = run_bare(resolved, roots["bare"], roots["full"], place)
             compare(roots["full"], roots["bare"])
             ratios.append(full / bare)

@@ -1,8 +1,9 @@
 #!/bin/bash
 # What the bake's Packer and Ansible do, as a bare script in a chroot: the yardstick of bake.full_over_bare.
-# Usage: bare.sh ROOT SETTINGS LISTS ARCHIVES UV PACKAGES PAYLOAD WHEELS; under unshare --mount, environment lent.
+# Usage: bare.sh ROOT SETTINGS LISTS ARCHIVES UV PACKAGES PAYLOAD APP MODELS SEED; under unshare --mount,
+# environment lent. PACKAGES are words, MODELS have commas between them.
 set -euo pipefail
-root=$1 settings=$2 lists=$3 archives=$4 uv=$5 packages=$6 payload=$7
+root=$1 settings=$2 lists=$3 archives=$4 uv=$5 packages=$6 payload=$7 app=$8 models=$9 seed=${10}
 opt=/opt/monai-label home=/var/lib/monai-label
 
 mount -t proc proc "$root/proc"
@@ -46,10 +47,10 @@ rm -rf "${root:?}$opt/setup" "$root$opt/venv/.lock"
 cp "$settings/installed.lock" "$root$opt/venv/installed.lock"
 
 # The app, its weights and caches.
-service cp --recursive $opt/venv/monailabel/sample-apps/radiology $home/apps/
-inside install -d -o monai-label -g monai-label -m 750 $home/apps/radiology/model
-service $opt/venv/bin/python $opt/kiln_prepare.py --app=$home/apps/radiology --models=segmentation_spleen \
-    --weights=random --seed=20240101 "--done=$(cat "$settings/prepared")" >/dev/null
+service cp --recursive $opt/venv/monailabel/sample-apps/"$app" $home/apps/
+inside install -d -o monai-label -g monai-label -m 750 "$home/apps/$app/model"
+service $opt/venv/bin/python $opt/kiln_prepare.py "--app=$home/apps/$app" "--models=$models" \
+    --weights=random "--seed=$seed" "--done=$(cat "$settings/prepared")" >/dev/null
 
 # Clean.
 rm -f "$root/usr/sbin/policy-rc.d"

@@ -1,11 +1,17 @@
-"""Imports every module of the list, in the order in which the server did; nothing else."""
+"""Imports every module of the list, in the order in which the server did; nothing else.
+
+``import_all.py MODULES [--without-gc]``
+"""
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import sys
 
+if "--without-gc" in sys.argv:
+    gc.disable()
 with open(sys.argv[1], encoding="utf-8") as stream:
     wanted = json.load(stream)
 sys.path[:] = wanted["path"]

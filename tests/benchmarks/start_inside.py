@@ -40,20 +40,21 @@ def start() -> float:
     return time.monotonic() - begin
 
 
-def imports() -> float:
+def imports(*options: str) -> float:
     """Seconds of one process that imports every module of the ready server."""
     begin = time.monotonic()
-    subprocess.run([*AS_SERVICE, f"{SHARE}/import_all.py", f"{SHARE}/modules.json"], check=True)
+    subprocess.run([*AS_SERVICE, f"{SHARE}/import_all.py", f"{SHARE}/modules.json", *options], check=True)
     return time.monotonic() - begin
 
 
 def main(rounds: int) -> None:
-    """Learn the modules, warm both sides, then measure in turn."""
+    """Learn the modules, warm the sides, then measure in turn."""
     subprocess.run(["systemctl", "stop", UNIT], check=True)
     subprocess.run([*AS_SERVICE, f"{SHARE}/list_modules.py", f"{SHARE}/modules.json"], check=True)
     start(), imports()
-    pairs = [(start(), imports()) for _ in range(rounds)]
-    print(json.dumps({"starts": [a for a, _ in pairs], "imports": [b for _, b in pairs]}))
+    turns = [(start(), imports(), imports("--without-gc")) for _ in range(rounds)]
+    names = ("starts", "imports", "imports_without_gc")
+    print(json.dumps(dict(zip(names, zip(*turns, strict=True), strict=True))))
 
 
 if __name__ == "__main__":
