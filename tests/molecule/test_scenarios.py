@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 import subprocess
 import sys
@@ -10,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from kiln import config, paths
-from scripts import base, engine, inputs
+from scripts import archive, base, engine, inputs, mirrors
 
 BIN = Path(sys.executable).parent
 ON_BASE = ("base", "seal")
+SHARED = paths.ROOT / ".config/molecule/config.yml"
 SCENARIOS = sorted(path.parent.name for path in (paths.ROOT / "molecule").glob("*/molecule.yml"))
 
 
@@ -37,14 +40,22 @@ def baked_root() -> Path:
 @pytest.mark.slow
 @pytest.mark.root
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_scenario(scenario: str, base_root: Path) -> None:
+def test_scenario(scenario: str, base_root: Path, tmp_path: Path) -> None:
     root = base_root if scenario in ON_BASE else baked_root()
     environment = {k: v for k, v in engine.find(root).environment().items() if k != "PYTHONDONTWRITEBYTECODE"}
-    done = subprocess.run(
-        [BIN / "molecule", "test", "--scenario-name", scenario],
-        env={**environment, "PATH": f"{BIN}:{environment['PATH']}", "KILN_MOLECULE_ROOT": str(root)},
-        cwd=paths.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    loan = mirrors.lend(tmp_path, inputs.apt_folder())
+    command = [BIN / "molecule", "--base-config", SHARED, "test", "--scenario-name", scenario]
+    with archive.hold(exclusive=False):
+        done = subprocess.run(
+            command,
+            env={
+                **environment,
+                "PATH": f"{BIN}:{environment['PATH']}",
+                "KILN_MOLECULE_ROOT": str(root),
+                "KILN_MOLECULE_LOAN": json.dumps(dataclasses.asdict(loan)),
+            },
+            cwd=paths.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
     # The recap says "successful" even where idempotence failed: the exit code does not.
     assert done.returncode == 0, done.stdout[-6000:]
     assert re.search(r"[1-9]\d* passed", done.stdout), "the scenario verified nothing"
