@@ -329,12 +329,22 @@ def _depth(data: Any, key: Sequence[str | int]) -> int:
 def _refused(path: Path, text: str, error: ValidationError) -> UsageError:
     """Tell the first of the mistakes: one message, one line, one hint."""
     problems = error.errors(include_url=False)
-    # An unknown key explains the missing one beside it, so it is told first.
-    first = min(problems, key=lambda problem: problem["type"] != "extra_forbidden")
+    # An unknown key explains the missing one beside it, so it is told first; what nobody wrote (the default
+    # place of a playbook, seen from another folder) last.
+    data = tomllib.loads(text)
+    first = min(problems, key=lambda problem: _rank(data, problem))
     key: Key = tuple(part for part in first["loc"] if part != "[key]")
     what, hint = _explain(key, first)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return UsageError(f"{path}:{line_of(text, key)}: {what}{more}", hint)
+
+
+def _rank(data: Any, problem: Mapping[str, Any]) -> int:
+    """Return how late a mistake is told."""
+    if problem["type"] == "extra_forbidden":
+        return 0
+    key = [part for part in problem["loc"] if part != "[key]"]
+    return 1 if _depth(data, key) == len(key) or problem["type"] == "missing" else 2
 
 
 def _dotted(key: Key) -> str:

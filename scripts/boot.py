@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import time
 
@@ -51,9 +50,8 @@ def run(image: str, version: str | None = None, ssh_port: int = 0, http_port: in
             try:
                 _attend(guest, progress, written.facts.monai_label is not None)
             except KeyboardInterrupt:
-                progress.say("stopping (Ctrl-C again: at once)")
-                with contextlib.suppress(KeyboardInterrupt):
-                    guest.stop()
+                progress.say("stopping")
+                guest.stop()
 
 
 def _attend(guest: Guest, progress: Progress, has_server: bool) -> None:

@@ -100,11 +100,11 @@ variable "subnet_id" {
 
 variable "root_gb" {
   type        = number
-  description = "Size of the root volume in GB."
+  description = "Size of the root volume in GiB."
   default     = 40
   validation {
     condition     = var.root_gb >= 16
-    error_message = "The CUDA set needs a root of at least 16 GB."
+    error_message = "The CUDA set needs a root of at least 16 GiB."
   }
 }
 

@@ -29,6 +29,12 @@ def main() -> int:
     int
         0 when all succeeded, else 1.
     """
+    if sys.argv[1:]:
+        print(
+            "error: tests.benchmarks takes no arguments\n  fix: see its modules for one alone",
+            file=sys.stderr,
+        )
+        return 2
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     failed = []
     for name, command, extra in STEPS:

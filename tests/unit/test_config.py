@@ -251,3 +251,11 @@ def test_every_field_is_described_and_has_an_example() -> None:
         for name, field in model.model_fields.items():
             assert field.description, name
             assert field.examples, name
+
+
+def test_what_was_written_is_told_before_a_default_place_that_is_not_there(tmp_path: Path) -> None:
+    """A copy of kiln.toml in another folder: its playbook is not there, but that is not the mistake."""
+    path = tmp_path / "kiln.toml"
+    path.write_text('[project]\nname = "x"\nowner = "x"\n[image.one]\nroot_gb = "forty"\n')
+    with pytest.raises(UsageError, match=r"kiln\.toml:5: image\.one\.root_gb"):
+        config.load(path)
