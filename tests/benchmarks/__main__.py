@@ -9,7 +9,7 @@ import sys
 PYTHON = sys.executable
 
 STEPS: tuple[tuple[str, list[str], dict[str, str]], ...] = (
-    ("bake twice, kill once", [PYTHON, "-m", "tests.benchmarks.bake_twice"], {}),
+    ("bake twice, kill twice", [PYTHON, "-m", "tests.benchmarks.bake_twice"], {}),
     ("bake over bare", [PYTHON, "-m", "tests.benchmarks.bake_over_bare"], {}),
     ("start over import", [PYTHON, "-m", "tests.benchmarks.start_over_import"], {}),
     (
