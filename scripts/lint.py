@@ -105,7 +105,7 @@ def _packer(root: Path) -> Iterable[Command]:
 
 
 _PYTHON = ("kiln", "scripts", "tests", "molecule", "ansible")
-_YAML = ("ansible", "molecule", ".pre-commit-config.yaml")
+_YAML = ("ansible", "molecule", ".config", ".pre-commit-config.yaml")
 
 LINTERS: tuple[Linter, ...] = (
     Linter(
