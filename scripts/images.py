@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from kiln import paths
-from kiln.config import suggest
 from kiln.errors import KilnError, UsageError
 from kiln.manifest import Manifest, Proof, sha256_file
+from kiln.mistakes import suggest
 from scripts import versions
 
 Verdict = Literal["passed", "refused", "unproven", "unreadable"]

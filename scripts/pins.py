@@ -25,9 +25,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from kiln import __version__, paths
-from kiln.config import suggest
 from kiln.errors import KilnError, RefusedError, UsageError
 from kiln.manifest import Strict
+from kiln.mistakes import suggest
 from scripts import yamledit
 
 SCHEMES = ("https", "http", "file")

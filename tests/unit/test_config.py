@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from kiln import config, paths
+from kiln import config, mistakes, paths
 from kiln.errors import UsageError
 
 GOOD = """\
@@ -242,8 +242,8 @@ def test_line_of_finds_every_key_of_every_document(data: st.DataObject) -> None:
         expected[(*table, "key")] = text.count("\n") + 1
         text += f"key = {data.draw(values)}\n"
     for key, line in expected.items():
-        assert config.line_of(text, key) == line
-        assert config.line_of(text, (*key[:-1], "missing")) <= line
+        assert mistakes.line_of(text, key) == line
+        assert mistakes.line_of(text, (*key[:-1], "missing")) <= line
 
 
 def test_every_field_is_described_and_has_an_example() -> None:
