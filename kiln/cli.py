@@ -68,7 +68,11 @@ def bake(
 
 
 @app.command()
-def prove(image: VersionedArgument) -> None:
+def prove(
+    image: Annotated[
+        str, typer.Argument(help="Image, and a version of it, else the newest.", metavar="IMAGE[@VERSION]")
+    ],
+) -> None:
     """Check a version, by default the newest: its files, its root, its boot, and a real client."""
     from scripts import prove as station
 
