@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -144,22 +144,26 @@ def resolve(base: tuple[str, ...], roles: list[list[str]], log: Path) -> BaseLoc
         The archive cannot be reached, or a package is not in it.
     """
     at = folder()
-    with hold(exclusive=True):
+    with hold():
         return _resolve(at, base, roles, log)
 
 
 @contextmanager
-def hold(*, exclusive: bool) -> Iterator[None]:
-    """Hold the resolver's folder: nobody may move the lists under a build that installs from them.
+def hold(say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """Hold the resolver's folder: one at a time changes its lists, or installs from them.
 
     Parameters
     ----------
-    exclusive:
-        To change the lists; builds share them.
+    say:
+        Told when another process holds it and this one waits.
     """
     folder().mkdir(parents=True, exist_ok=True)
     with (folder() / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another bake, which holds the package lists")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

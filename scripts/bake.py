@@ -124,7 +124,7 @@ def _make(resolved: inputs.Resolved, folder: Path, work: Path, logs: Path, progr
         "git_commit": (resolved.git.commit or "none") + ("-dirty" if resolved.git.dirty else ""),
         "base": base_name,
     }
-    with progress.stage("packer"), archive.hold(exclusive=False):
+    with progress.stage("packer"), archive.hold(progress.detail):
         run_packer(resolved, release, root, work, logs / "packer.log", progress)
     with progress.stage("facts"):
         base.compare(root, resolved.lock.packages(), "the finished root")

@@ -172,9 +172,9 @@ def main(rounds: int) -> None:
                 base.unpack(
                     resolved.lock, resolved.inputs.tools, roots[name], work / "base.log", progress.detail
                 )
-            with progress.stage("full"), archive.hold(exclusive=False):
+            with progress.stage("full"), archive.hold():
                 full = run_full(resolved, roots["full"], work, progress)
-            with progress.stage("bare"), archive.hold(exclusive=False):
+            with progress.stage("bare"), archive.hold():
                 bare = run_bare(resolved, roots["bare"], roots["full"], place)
             compare(roots["full"], roots["bare"])
             ratios.append(full / bare)

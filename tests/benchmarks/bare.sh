@@ -34,6 +34,10 @@ inside groupadd --gid 10001 monai-label
 inside useradd --uid 10001 --gid 10001 --home-dir $home --no-create-home --shell /usr/sbin/nologin monai-label
 tar --extract --directory="$root" --file="$payload"
 
+# A link by now, or empty, as in the image.
+rm -f "$root/etc/resolv.conf"
+cp /etc/resolv.conf "$root/etc/resolv.conf"
+
 # The environment, from the same locks and the same caches.
 inside python3 -m venv $opt/setup
 cp "$settings/rest.txt" "$settings/monailabel.txt" "$settings/uv.txt" "$root$opt/setup/"
@@ -53,6 +57,7 @@ service $opt/venv/bin/python $opt/kiln_prepare.py "--app=$home/apps/$app" "--mod
     --weights=random "--seed=$seed" "--done=$(cat "$settings/prepared")" >/dev/null
 
 # Clean.
+: >"$root/etc/resolv.conf"
 rm -f "$root/usr/sbin/policy-rc.d"
 # shellcheck disable=SC2046
 (cd "$root" && rm -rf $(cat "$settings/absent"))

@@ -45,7 +45,7 @@ def test_scenario(scenario: str, base_root: Path, tmp_path: Path) -> None:
     environment = {k: v for k, v in engine.find(root).environment().items() if k != "PYTHONDONTWRITEBYTECODE"}
     loan = mirrors.lend(tmp_path, inputs.apt_folder())
     command = [BIN / "molecule", "--base-config", SHARED, "test", "--scenario-name", scenario]
-    with archive.hold(exclusive=False):
+    with archive.hold():
         done = subprocess.run(
             command,
             env={
