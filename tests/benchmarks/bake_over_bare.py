@@ -41,6 +41,9 @@ MADE_BY_SCRIPT = (
 """Trees that the bare script makes itself; what else the roles write comes to it as a payload."""
 
 LEFTOVERS = (
+    "etc/.resolv.conf.*",
+    "var/cache/ldconfig/aux-cache",
+    "run/*",
     "var/lib/dpkg/*-old",
     "var/cache/debconf/*-old",
     "etc/*-",

@@ -27,7 +27,7 @@ service() {
 }
 
 # shellcheck disable=SC2086  # a list of words
-inside apt-get -qq -o Dpkg::Options::=--force-unsafe-io --no-install-recommends -y install $packages >/dev/null
+inside env INITRD=No apt-get -qq -o Dpkg::Options::=--force-unsafe-io --no-install-recommends -y install $packages >/dev/null
 
 # Accounts and the files that the roles write.
 inside groupadd --gid 10001 monai-label
@@ -57,6 +57,7 @@ service $opt/venv/bin/python $opt/kiln_prepare.py "--app=$home/apps/$app" "--mod
     --weights=random "--seed=$seed" "--done=$(cat "$settings/prepared")" >/dev/null
 
 # Clean.
+umount --recursive "$root/run"
 : >"$root/etc/resolv.conf"
 rm -f "$root/usr/sbin/policy-rc.d"
 # shellcheck disable=SC2046
