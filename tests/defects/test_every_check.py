@@ -222,7 +222,7 @@ DEFECTS: dict[str, tuple[Plant, *tuple[str, ...]]] = {
     "test_seal::test_no_journal": (write("var/log/journal/0/system.journal"), "system.journal"),
     "test_seal::test_tmp_is_empty": (write("var/tmp/tmpabc.json"), "tmpabc.json"),
     "test_seal::test_no_cloud_init_data": (write("var/lib/cloud/instances/i-1/user-data.txt"), "cloud"),
-    "test_seal::test_apt_caches_are_gone": (write("var/lib/apt/lists/deb.debian.org_Packages"), "_Packages"),
+    "test_seal::test_apt_caches_are_gone": (write("var/lib/apt/lists/mirror.example_Packages"), "_Packages"),
     "test_seal::test_package_caches_are_gone": (write("root/.cache/pip/http/a"), "/root/.cache"),
     "test_seal::test_apt_sources_are_public": (
         write("etc/apt/sources.list.d/build.list", "deb http://mirror.build.example/debian bookworm main\n"),
