@@ -210,7 +210,7 @@ def run_packer(
         A task failed, or no engine runs.
     """
     found = engine.find(root)
-    loan = mirrors.lend(work, inputs.apt_folder())
+    loan = mirrors.lend(work, archive.folder())
     container = f"kiln-{work.name}"
     inputs.write_extra_vars(work / "extra-vars.json", resolved, release, loan.environment)
     mounts = [part for volume in loan.volumes for part in ("--volume", volume)]

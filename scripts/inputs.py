@@ -215,11 +215,6 @@ def resolve(name: str, image: config.Image, log: Path) -> Resolved:
     return Resolved(name, image, inputs, digest, roles, lock, _git())
 
 
-def apt_folder() -> Path:
-    """The resolver's folder, whose lists and downloads the build borrows."""
-    return archive.folder()
-
-
 def write_extra_vars(
     path: Path, resolved: Resolved, release: dict[str, str], environment: dict[str, str]
 ) -> None:

@@ -43,7 +43,7 @@ def baked_root() -> Path:
 def test_scenario(scenario: str, base_root: Path, tmp_path: Path) -> None:
     root = base_root if scenario in ON_BASE else baked_root()
     environment = {k: v for k, v in engine.find(root).environment().items() if k != "PYTHONDONTWRITEBYTECODE"}
-    loan = mirrors.lend(tmp_path, inputs.apt_folder())
+    loan = mirrors.lend(tmp_path, archive.folder())
     command = [BIN / "molecule", "--base-config", SHARED, "test", "--scenario-name", scenario]
     with archive.hold():
         done = subprocess.run(
