@@ -72,11 +72,12 @@ def prove(
     image: Annotated[
         str, typer.Argument(help="Image, and a version of it, else the newest.", metavar="IMAGE[@VERSION]")
     ],
+    config: ConfigOption = None,
 ) -> None:
     """Check a version, by default the newest: its files, its root, its boot, and a real client."""
     from scripts import prove as station
 
-    station.run(*_split(image))
+    station.run(*_split(image), config_path=config)
 
 
 @app.command()

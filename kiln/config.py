@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     Field,
     StringConstraints,
     ValidationError,
@@ -17,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from kiln import mistakes, paths
+from kiln import compat, manifest, mistakes, paths
 from kiln.errors import UsageError
 from kiln.mistakes import Section
 
@@ -25,6 +26,20 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
 """A name that is safe in file names, tags and host names."""
 
 MODEL_NAME = r"^[A-Za-z0-9_]+$"
+
+
+def _known_instance_type(name: str) -> str:
+    if compat.load().instance(name) is None:
+        raise ValueError(
+            f"{name} is an unknown instance type, and nothing is assumed of it (kiln/compat/table.toml)"
+        )
+    return name
+
+
+def _waivable(name: str) -> str:
+    if name not in compat.WAIVABLE:
+        raise ValueError(f"no check of that name can be waived: {', '.join(compat.WAIVABLE)} can")
+    return name
 
 
 class Project(Section):
@@ -63,7 +78,16 @@ class Image(Section):
         description="origin of the models' weights: pinned by URL and sha256, or random for demonstration",
         examples=["pinned"],
     )
-    instance_types: list[Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")]] = Field(
+    driver: Literal["debian", "nvidia_repository", "preinstalled"] | None = Field(
+        default=None,
+        description="where NVIDIA's driver comes from; none on an image without one",
+        examples=["debian"],
+    )
+    instance_types: list[
+        Annotated[
+            str, StringConstraints(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$"), AfterValidator(_known_instance_type)
+        ]
+    ] = Field(
         default_factory=list,
         description="EC2 instance types that the image must suit",
         examples=[["g5.xlarge"]],
@@ -102,7 +126,9 @@ class Image(Section):
 class Waiver(Section):
     """``[[waiver]]``: a refused check that is accepted until a day."""
 
-    check: str = Field(min_length=1, description="name of the check", examples=["driver-support"])
+    check: Annotated[str, AfterValidator(_waivable)] = Field(
+        description="name of the check", examples=["driver-support"]
+    )
     reason: str = Field(
         min_length=10, description="why it is accepted", examples=["580 follows in the next release"]
     )
@@ -158,6 +184,27 @@ class Config(Section):
         if name not in self.image:
             raise UsageError(f"kiln.toml has no image {name!r}", mistakes.suggest(name, self.image, "images"))
         return self.image[name]
+
+    def demand(self, name: str) -> manifest.Demand:
+        """Return what an image's driver is judged against.
+
+        Parameters
+        ----------
+        name:
+            As in ``[image.NAME]``.
+
+        Returns
+        -------
+        Demand
+            Its instance types, and every waiver, those past their day too: the judge says so.
+
+        Raises
+        ------
+        UsageError
+            There is no such image.
+        """
+        waivers = [manifest.Waiver(**waiver.model_dump()) for waiver in self.waiver]
+        return manifest.Demand(instance_types=self.select(name).instance_types, waivers=waivers)
 
 
 def default_path() -> Path:

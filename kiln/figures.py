@@ -23,12 +23,19 @@ from kiln import errors, paths
 from kiln.errors import KilnError, RefusedError
 from kiln.manifest import Strict
 
-GOAL_PATTERN = r"^(reported|(<=|>=) \d+(\.\d+)?)$"
+NAME_PATTERN = r"^[a-z_]+(\.[a-z_]+)+$"
+
+# A limit is a number or another figure: as many caught as there were.
+GOAL_PATTERN = r"^(reported|(<=|>=|=) (\d+(\.\d+)?|[a-z_]+(\.[a-z_]+)+))$"
 
 START, END = "<!-- figures: make figures -->", "<!-- end of figures -->"
 """Between these lines of README.md stands the table."""
 
-_COMPARE: dict[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=": operator.ge}
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "=": operator.eq,
+}
 
 _COLUMNS = ("figure", "measured", "goal", "verdict", "on", "what it is")
 
@@ -36,17 +43,27 @@ _COLUMNS = ("figure", "measured", "goal", "verdict", "on", "what it is")
 class Promise(Strict):
     """An entry of ``tests/benchmarks/figures.toml``."""
 
-    name: str = Field(pattern=r"^[a-z_]+(\.[a-z_]+)+$", description="what is measured, as group.figure")
-    goal: str = Field(pattern=GOAL_PATTERN, description='"<= N", ">= N", or "reported"')
+    name: str = Field(pattern=NAME_PATTERN, description="what is measured, as group.figure")
+    goal: str = Field(
+        pattern=GOAL_PATTERN, description='"<= N", ">= N", "= N" or "reported"; N a number or a figure'
+    )
     measured: str = Field(min_length=1, description="how it is measured")
 
-    def verdict(self, value: float | None) -> str:
+    @property
+    def bound_by(self) -> str | None:
+        """The figure that is the limit, None where that is a number or there is none."""
+        limit = self.goal.split()[-1]
+        return limit if "." in limit and not limit[0].isdigit() else None
+
+    def verdict(self, value: float | None, limit: float | None = None) -> str:
         """Say whether a value keeps the promise: met, missed, reported or not measured.
 
         Parameters
         ----------
         value:
             What was measured, in the unit of the goal; None where nothing was.
+        limit:
+            What was measured of the figure that is the limit; None where nothing was, or it is a number.
 
         Returns
         -------
@@ -57,8 +74,12 @@ class Promise(Strict):
             return "not measured"
         if self.goal == "reported":
             return "reported"
-        sign, limit = self.goal.split()
-        return "met" if _COMPARE[sign](value, float(limit)) else "missed"
+        sign, written = self.goal.split()
+        if self.bound_by is None:
+            limit = float(written)
+        if limit is None:
+            return "not measured"
+        return "met" if _COMPARE[sign](value, limit) else "missed"
 
 
 class Figure(Strict):
@@ -83,7 +104,7 @@ def promises() -> dict[str, Promise]:
     Raises
     ------
     KilnError
-        The file is missing, broken or names a figure twice.
+        The file is missing, broken, names a figure twice, or binds one to a figure that is not there.
     """
     path = paths.ROOT / "tests/benchmarks/figures.toml"
     try:
@@ -95,6 +116,11 @@ def promises() -> dict[str, Promise]:
     named = {promise.name: promise for promise in listed}
     if len(named) != len(listed):
         raise KilnError(f"{path} names a figure twice", "give each figure one entry")
+    if loose := [promise for promise in listed if (promise.bound_by or promise.name) not in named]:
+        raise KilnError(
+            f"{path}: the goal of {loose[0].name} is {loose[0].goal}, which is no figure",
+            "name one of the same file",
+        )
     return named
 
 
@@ -208,7 +234,8 @@ def rows() -> list[tuple[str, ...]]:
         value = f"{found.value:.4g}" if found else "–"
         on = f"{found.machine}, {found.time:%Y-%m-%d}" if found else "–"
         # Judged by the goal of today: a goal that was tightened may have turned met into missed.
-        verdict = promise.verdict(found.value if found else None)
+        bound = read(promise.bound_by) if promise.bound_by else None
+        verdict = promise.verdict(found.value if found else None, bound.value if bound else None)
         table.append((promise.name, value, promise.goal, verdict, on, promise.measured))
     return table
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 VERSION_PATTERN = r"^\d{8}T\d{6}Z-[0-9a-f]{8}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
+DOTTED_PATTERN = r"^\d+(\.\d+)+$"
 
 
 class Strict(BaseModel):
@@ -39,13 +40,43 @@ class Inputs(Strict):
     tools: dict[str, str] = Field(description="tool → version")
 
 
+class Module(Strict):
+    """A kernel module of NVIDIA's, as its .modinfo tells."""
+
+    name: str = Field(description="name without the distribution's suffix: nvidia, nvidia-uvm and so on")
+    version: str = Field(pattern=DOTTED_PATTERN, description="driver version that it belongs to")
+    kernel: str = Field(
+        min_length=1, description="kernel release that it was compiled for, the start of its vermagic"
+    )
+    processor: str = Field(description="processor that it was compiled for, as Debian calls it")
+
+
+class Driver(Strict):
+    """NVIDIA's driver, its kernel modules and its libraries, read from their files."""
+
+    version: str = Field(pattern=DOTTED_PATTERN, description="version of the module nvidia")
+    flavour: Literal["open", "proprietary"] = Field(description="NVIDIA's two kinds of kernel modules")
+    modules: list[Module] = Field(description="every kernel module of the driver")
+    libraries: dict[str, list[str]] = Field(
+        description="library of the driver → versions in the names of its files; empty where it is missing"
+    )
+    firmware: dict[str, bool] = Field(
+        description="firmware that the module nvidia names → whether it is there"
+    )
+    fabric_manager: str | None = Field(description="version of NVIDIA's fabric manager, null without it")
+
+
 class Facts(Strict):
     """Read from the finished root, never from the inputs."""
 
     kernel: str = Field(description="the one kernel release under /lib/modules")
-    driver: str | None = Field(description="NVIDIA driver version, null where there is none")
+    driver: Driver | None = Field(description="NVIDIA's driver, null where there is none")
     cuda: str | None = Field(description="CUDA version that torch was built for, null without torch")
     torch: str | None = Field(description="torch version, null without torch")
+    architectures: list[str] = Field(
+        default_factory=list,
+        description="GPU code that torch brings: sm_ for one compute capability, compute_ for PTX",
+    )
     monai_label: str | None = Field(description="MONAI Label version, null where it is not installed")
     python: str = Field(description="version of the distribution's python3")
     debian: str = Field(description="content of /etc/debian_version")
@@ -96,14 +127,52 @@ class Manifest(Strict):
     seconds: dict[str, float] = Field(description="stage of the bake → seconds")
 
 
+class Waiver(Strict):
+    """A refusal that kiln.toml accepts for a while."""
+
+    check: str = Field(description="name of the rule that refuses")
+    reason: str = Field(description="why it is accepted")
+    until: date = Field(description="last day on which it counts")
+
+
+class Demand(Strict):
+    """What kiln.toml asked of an image when it was proven."""
+
+    instance_types: list[str] = Field(description="EC2 instance types that the image must suit")
+    waivers: list[Waiver] = Field(description="refusals that are accepted, also those past their day")
+
+
 class Check(Strict):
     """One check of a proof. A check that could not run has failed."""
 
     id: str = Field(description="stage and test, as pytest names it")
     stage: Literal["files", "static", "boot", "live", "client"] = Field(description="when it runs")
-    outcome: Literal["passed", "failed"] = Field(description="what came of it")
-    message: str = Field(default="", description="why it failed, one line")
+    outcome: Literal["passed", "failed", "not-for-stable", "waived"] = Field(
+        description="what came of it; not-for-stable and waived refuse no proof: the channel stable refuses"
+        " the first always and the second after the waiver's last day"
+    )
+    message: str = Field(
+        default="", description="why it did not simply pass, or what is to be known; one line"
+    )
+    waiver: Waiver | None = Field(default=None, description="what accepts a waived refusal, null otherwise")
     seconds: float = Field(description="time it took")
+
+    def keeps_from_stable(self, day: date) -> bool:
+        """Tell whether the channel ``stable`` refuses an image for this check.
+
+        Parameters
+        ----------
+        day:
+            The day on which it is asked: a waiver counts to the end of its last.
+
+        Returns
+        -------
+        bool
+            Also true for what has failed.
+        """
+        if self.outcome == "waived":
+            return self.waiver is None or day > self.waiver.until
+        return self.outcome != "passed"
 
 
 class Boot(Strict):
@@ -126,7 +195,10 @@ class Proof(Strict):
     started: datetime = Field(description="start of the proof, UTC")
     seconds: float = Field(description="length of the proof")
     machine: str = Field(description="cores, memory and accelerator of the proving machine")
-    verdict: Literal["passed", "refused"] = Field(description="passed only if every check passed")
+    verdict: Literal["passed", "refused"] = Field(description="passed only if no check failed")
+    demand: Demand | None = Field(
+        description="what the driver was judged against, null for an image without one"
+    )
     boot: Boot | None = Field(description="null where the proof ended before or in the boot")
     checks: list[Check] = Field(description="every check, in the order of the run")
 

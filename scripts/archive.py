@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +38,10 @@ class BaseLock(Strict):
     releases: dict[str, str] = Field(description="suite → sha256 of its signed InRelease file")
     base: dict[str, Package] = Field(description="packages of the base root")
     roles: dict[str, Package] = Field(description="packages that the roles add")
+    stage: dict[str, Package] = Field(
+        default_factory=dict,
+        description="packages that a kernel module is compiled with, in a stage that is thrown away",
+    )
 
     def digest(self) -> str:
         """Sha256 over the resolved packages, in hexadecimal."""
@@ -50,13 +54,20 @@ class BaseLock(Strict):
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
     def packages(self) -> dict[str, str]:
-        """Every package → version."""
+        """Every package of the image → version; those of the stage are not in it."""
         return {name: package.version for name, package in {**self.base, **self.roles}.items()}
 
 
+_KERNEL = re.compile(r"linux-image-\d")
+"""A package with a kernel in it; linux-image-cloud-amd64 only depends on one."""
+
+
 def folder() -> Path:
-    """The resolver's own apt folder, kept so that a second update asks only whether anything moved."""
-    return paths.cache_dir() / "apt" / mirrors.SUITES[0]
+    """The resolver's own apt folder, kept so that a second update asks only whether anything moved.
+
+    Named by what it lists: a checkout that lists other components would empty the lists of this one.
+    """
+    return paths.cache_dir() / "apt" / "-".join((mirrors.SUITES[0], *mirrors.COMPONENTS))
 
 
 def _apt_environment(at: Path) -> dict[str, str]:
@@ -66,7 +77,9 @@ def _apt_environment(at: Path) -> dict[str, str]:
 def _prepare(at: Path) -> None:
     for name in ("lists/partial", "archives/partial", "state"):
         (at / name).mkdir(parents=True, exist_ok=True)
-    (at / "sources.list").write_text("\n".join(mirrors.source_lines(mirrors.apt_sources())) + "\n")
+    # All components for every image: two bakes that listed different ones would empty each other's lists.
+    lines = mirrors.source_lines(mirrors.apt_sources(), mirrors.COMPONENTS)
+    (at / "sources.list").write_text("\n".join(lines) + "\n")
     bundle = Path("/etc/ssl/certs/ca-certificates.crt")
     if bundle.exists():
         (at / "ca.crt").write_bytes(bundle.read_bytes())
@@ -121,12 +134,14 @@ def _describe(at: Path, chosen: list[tuple[str, str]]) -> tuple[dict[str, Packag
     return found, "\n".join(status) + "\n"
 
 
-def _key(at: Path, base: tuple[str, ...], roles: list[list[str]], releases: dict[str, str]) -> Path:
-    body = json.dumps([base, roles, releases])
+def _key(at: Path, wanted: Sequence[object], releases: dict[str, str]) -> Path:
+    body = json.dumps([*wanted, releases])
     return at / f"resolved-{hashlib.sha256(body.encode()).hexdigest()[:16]}.json"
 
 
-def resolve(base: tuple[str, ...], roles: list[list[str]], log: Path) -> BaseLock:
+def resolve(
+    base: tuple[str, ...], roles: list[list[str]], log: Path, sources: tuple[str, ...] = ()
+) -> BaseLock:
     """Resolve what a base root and each role's list will install, in that order.
 
     Parameters
@@ -137,15 +152,44 @@ def resolve(base: tuple[str, ...], roles: list[list[str]], log: Path) -> BaseLoc
         Each role's ``<role>_packages``, in the order of the playbook.
     log:
         Where apt's output goes.
+    sources:
+        Packages that bring the source of a kernel module, to be compiled for the kernel that the roles bring.
 
     Raises
     ------
     KilnError
-        The archive cannot be reached, or a package is not in it.
+        The archive cannot be reached, or a package is not in it; a module is wanted, and no kernel.
     """
     at = folder()
     with hold():
-        return _resolve(at, base, roles, log)
+        return _resolve(at, base, roles, log, sources)
+
+
+def kernel(packages: Iterable[str]) -> str:
+    """Return the release of the one kernel among packages.
+
+    Parameters
+    ----------
+    packages:
+        Names of packages.
+
+    Returns
+    -------
+    str
+        Such as ``6.1.0-40-cloud-amd64``.
+
+    Raises
+    ------
+    KilnError
+        There is none, or there are several: a module is compiled for one.
+    """
+    found = sorted(name.removeprefix("linux-image-") for name in packages if _KERNEL.match(name))
+    if len(found) != 1:
+        raise KilnError(
+            f"a kernel module is to be compiled for {', '.join(found) or 'no kernel'}",
+            "one role of the playbook must install one kernel: base_packages has linux-image-cloud-amd64",
+        )
+    return found[0]
 
 
 @contextmanager
@@ -167,7 +211,9 @@ def hold(say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
         yield
 
 
-def _resolve(at: Path, base: tuple[str, ...], roles: list[list[str]], log: Path) -> BaseLock:
+def _resolve(
+    at: Path, base: tuple[str, ...], roles: list[list[str]], log: Path, sources: tuple[str, ...]
+) -> BaseLock:
     _prepare(at)
     proc.run(
         ["apt-get", "update", "-o", "APT::Update::Error-Mode=any"],
@@ -182,10 +228,10 @@ def _resolve(at: Path, base: tuple[str, ...], roles: list[list[str]], log: Path)
         if len(files) != 1:
             raise KilnError(f"{len(files)} signed Release files for {suite}", f"remove {at}, then try again")
         releases[suite] = hashlib.sha256(files[0].read_bytes()).hexdigest()
-    known = _key(at, base, roles, releases)
+    known = _key(at, [base, roles, sources], releases)
     if known.exists():
         return BaseLock.model_validate_json(known.read_text())
-    status = ""
+    status = bare = ""
     steps: list[dict[str, Package]] = []
     for index, wanted in enumerate([["?essential", "apt", *base], *roles]):
         (at / "state/status").write_text(status)
@@ -193,9 +239,17 @@ def _resolve(at: Path, base: tuple[str, ...], roles: list[list[str]], log: Path)
         packages, stanzas = _describe(at, _simulate(at, wanted, what))
         steps.append(packages)
         status += stanzas
-    lock = BaseLock(
-        releases=releases, base=steps[0], roles={k: v for step in steps[1:] for k, v in step.items()}
-    )
+        if index == 0:
+            bare = stanzas
+    added = {name: package for step in steps[1:] for name, package in step.items()}
+    stage: dict[str, Package] = {}
+    if sources:
+        (at / "state/status").write_text(bare)
+        chosen = _simulate(
+            at, [f"linux-headers-{kernel(added)}", *sources], "resolving the kernel module's compiler"
+        )
+        stage, _ = _describe(at, chosen)
+    lock = BaseLock(releases=releases, base=steps[0], roles=added, stage=stage)
     for old in at.glob("resolved-*.json"):
         old.unlink()
     known.write_text(lock.model_dump_json(indent=1))

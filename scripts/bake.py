@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from kiln.errors import KilnError
 from scripts import (
     archive,
     base,
+    coverage,
     disk,
+    driver,
     engine,
     facts,
     inputs,
@@ -58,7 +61,8 @@ def run(image: str, config_path: Path | None = None, force: bool = False) -> Non
     KilnError
         A stage failed; nothing half-made is left.
     """
-    settings = config.load(config_path).select(image)
+    loaded = config.load(config_path)
+    settings, demand = loaded.select(image), loaded.demand(image)
     need_root("kiln bake")
     folder = paths.build_dir() / image
     with workspace.claim(folder):
@@ -76,13 +80,13 @@ def run(image: str, config_path: Path | None = None, force: bool = False) -> Non
                 )
             known = None if force else versions.of_digest(folder, resolved.digest)
             # Without its root a version can be used as it is, and never be proven again.
-            if known is not None and not (known / "root").is_dir() and not prove.is_current(known):
+            if known is not None and not (known / "root").is_dir() and not prove.is_current(known, demand):
                 known = None
             if known is not None:
                 shutil.rmtree(logs)
             if known is None:
                 known = _make(resolved, folder, work, logs, progress)
-            elif prove.is_current(known):
+            elif prove.is_current(known, demand):
                 versions.set_latest(folder, known.name)
                 progress.say(
                     f"unchanged: {known.name} has these inputs and is proven (--force bakes all the same)"
@@ -91,7 +95,7 @@ def run(image: str, config_path: Path | None = None, force: bool = False) -> Non
                 return
             else:
                 progress.say(f"{known.name} has these inputs and is not proven: proving it")
-            prove.prove(known, folder, work, progress)
+            prove.prove(known, folder, work, progress, demand)
             for name in versions.shed_roots(folder):
                 progress.say(f"removed the root folder of {name}; its disk and its files stay")
             progress.say(f"image  {known / versions.read(known).disk.file}")
@@ -117,6 +121,13 @@ def _make(resolved: inputs.Resolved, folder: Path, work: Path, logs: Path, progr
         base_name = base.unpack(
             resolved.lock, resolved.inputs.tools, root, logs / "base.log", progress.detail
         )
+    modules: dict[str, Path] = {}
+    drivers = inputs.packages(driver.ROLE)
+    if resolved.lock.stage:
+        with progress.stage("driver"):
+            modules = driver.make(
+                resolved.lock, drivers, resolved.inputs.tools, work, logs / "driver.log", progress.detail
+            )
     release = {
         "image": resolved.image,
         "version": version,
@@ -125,9 +136,10 @@ def _make(resolved: inputs.Resolved, folder: Path, work: Path, logs: Path, progr
         "base": base_name,
     }
     with progress.stage("packer"), archive.hold(progress.detail):
-        run_packer(resolved, release, root, work, logs / "packer.log", progress)
+        run_packer(resolved, release, root, work, logs / "packer.log", progress, modules)
     with progress.stage("facts"):
-        base.compare(root, resolved.lock.packages(), "the finished root")
+        expected = {**resolved.lock.packages(), **driver.installed(resolved.lock, drivers)}
+        base.compare(root, expected, "the finished root")
         found = facts.read(root, resolved.roles)
         digest, files, size = tree.digest(root)
         progress.detail(f"{files} files, {size / 1e9:.2f} GB, root {digest[:8]}")
@@ -185,7 +197,13 @@ def _warn_of_room(resolved: inputs.Resolved, folder: Path, progress: Progress) -
 
 
 def run_packer(
-    resolved: inputs.Resolved, release: dict[str, str], root: Path, work: Path, log: Path, progress: Progress
+    resolved: inputs.Resolved,
+    release: dict[str, str],
+    root: Path,
+    work: Path,
+    log: Path,
+    progress: Progress,
+    lent: Mapping[str, Path] | None = None,
 ) -> None:
     """Have Packer run Ansible in a container whose root is the folder.
 
@@ -203,6 +221,8 @@ def run_packer(
         Where Packer's output goes.
     progress:
         Told each task.
+    lent:
+        Further files that the build container sees, as of :func:`scripts.mirrors.lend`.
 
     Raises
     ------
@@ -210,13 +230,12 @@ def run_packer(
         A task failed, or no engine runs.
     """
     found = engine.find(root)
-    loan = mirrors.lend(work, archive.folder())
+    loan = mirrors.lend(work, archive.folder(), lent)
     container = f"kiln-{work.name}"
     inputs.write_extra_vars(work / "extra-vars.json", resolved, release, loan.environment)
     mounts = [part for volume in loan.volumes for part in ("--volume", volume)]
     label = f"{engine.LABEL}={work.name}"
-    command = [*engine.RUN, "--name", container, "--hostname", "localhost", "--label", label, *mounts,
-               "--rootfs", str(root), "/sbin/init"]  # fmt: skip
+    options = ["--detach", "--name", container, "--hostname", "localhost", "--label", label, *mounts]
     tasks = 0
 
     def show(line: str) -> None:
@@ -233,6 +252,7 @@ def run_packer(
         "ANSIBLE_CONFIG": str(paths.ROOT / "ansible.cfg"),
         "ANSIBLE_LOCAL_TEMP": str(work / "ansible"),
         "CHECKPOINT_DISABLE": "1",
+        **coverage.environment(),
         "PACKER_CACHE_DIR": str(work / "packer"),
         "TMPDIR": str(scratch),
     }
@@ -246,7 +266,7 @@ def run_packer(
                 "-var", f"extra_vars={work / 'extra-vars.json'}",
                 "-var", f"ansible_command={bin_folder / 'ansible-playbook'}",
                 "-var", f"container={container}",
-                "-var", f"run_command={_hcl_list(command)}",
+                "-var", f"run_command={_hcl_list(found.arguments(root, *options))}",
                 resolved.settings.template,
             ],
             log,

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from kiln import paths
 from kiln.errors import KilnError
-from kiln.manifest import sha256_file
-from scripts import archive, dpkg, mirrors, proc
+from scripts import archive, cache, dpkg, mirrors, proc
 
 PACKAGES = (
     "systemd",
@@ -27,9 +24,6 @@ PACKAGES = (
     "ca-certificates",
 )
 """What Ansible and systemd need to be there first; all else is installed by roles."""
-
-KEPT = 3
-"""Base roots that stay in the cache."""
 
 # Written into the root instead of this machine's mirrors: the sources that Debian's apt ships as its example.
 _PUBLIC_SOURCES = (
@@ -71,19 +65,11 @@ def cached(lock: archive.BaseLock, tools: dict[str, str]) -> Path:
     return paths.cache_dir() / "base" / f"{_digest(lock, tools)[:16]}.tar"
 
 
-def _sound(tar: Path) -> bool:
-    note = tar.with_suffix(".sha256")
-    return note.exists() and note.read_text().strip() == sha256_file(tar)
-
-
 def _make(tar: Path, work: Path, log: Path) -> None:
     """Make a base root in a folder of the run, which a sweep removes, and put it into the cache whole."""
     work.mkdir()
-    sources, settings, half = work / "base.list", work / "apt.conf", work / "base.tar"
-    sources.write_text("\n".join(mirrors.source_lines(mirrors.apt_sources())) + "\n")
-    options = [line for line in mirrors.apt_config(Path("/")).splitlines() if line.startswith("Acquire::")]
-    # In a file and not on the command line, which is logged: a proxy's address may hold a password.
-    settings.write_text("\n".join(line for line in options if "CAInfo" not in line) + "\n")
+    half = work / "base.tar"
+    sources, settings = mirrors.for_mmdebstrap(work)
     proc.run(
         [
             "mmdebstrap",
@@ -101,24 +87,8 @@ def _make(tar: Path, work: Path, log: Path) -> None:
         what="making the base root",
         env={**os.environ, "TMPDIR": str(work)},
     )
-    with _cache(tar.parent) as cache:
-        (half.with_suffix(".sha256")).write_text(sha256_file(half))
-        # Over the border of a file system a move is a copy: the checksum notices half of one.
-        shutil.move(half.with_suffix(".sha256"), tar.with_suffix(".sha256"))
-        shutil.move(half, tar)
-        for old in sorted(cache.glob("*.tar"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
-            old.unlink()
-            old.with_suffix(".sha256").unlink(missing_ok=True)
+    cache.keep(half, tar)
     shutil.rmtree(work)
-
-
-@contextmanager
-def _cache(folder: Path) -> Iterator[Path]:
-    """Hold the cache: bakes of two images may make the same base at once."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield folder
 
 
 def unpack(
@@ -150,10 +120,7 @@ def unpack(
         It cannot be made, or differs from what was resolved.
     """
     tar = cached(lock, tools)
-    if tar.exists() and not _sound(tar):
-        say(f"the cached base root {tar.name} does not match its checksum: made again")
-        tar.unlink()
-    if tar.exists():
+    if cache.ready(tar, f"base root {tar.name}", say):
         say("from the cache")
     else:
         say(f"mmdebstrap, {len(lock.base)} packages")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 import xml.etree.ElementTree as ET
@@ -18,8 +19,15 @@ Stage = Literal["static", "live", "client"]
 
 CHECKS = paths.ROOT / "tests/image"
 
-DECIDING = ("annotate.py", "checks.py", "layer.py", "native.py", "prove.py")
-"""Modules beside this one that decide what a proof says."""
+DECIDING = (
+    "kiln/compat/rules.py", "kiln/compat/stack.py", "kiln/compat/table.py", "kiln/compat/table.toml",
+    "scripts/annotate.py", "scripts/checks.py", "scripts/facts.py", "scripts/gpu.py", "scripts/imds.py",
+    "scripts/layer.py", "scripts/native.py", "scripts/prove.py", "scripts/verdicts.py",
+)  # fmt: skip
+"""What decides, apart from the checks themselves, what a proof says."""
+
+BESIDE = {"compat": "nvidia"}
+"""Checks that are no role's own → the role that brings them along."""
 
 SECONDS = {"static": 900.0, "live": 1800.0, "client": 600.0}
 """How long the checks of a stage may take on a busy machine."""
@@ -41,11 +49,27 @@ def files(stage: Stage, roles: Sequence[str]) -> list[Path]:
     return [path for role in roles if (path := CHECKS / stage / f"test_{role}.py").exists()]
 
 
+def roles(facts: manifest.Facts) -> list[str]:
+    """Return whose checks an image gets: its roles, and what comes along with one of them.
+
+    Parameters
+    ----------
+    facts:
+        Of the image.
+
+    Returns
+    -------
+    list of str
+        Names of check files, without ``test_``.
+    """
+    return [*facts.roles, *(name for name, role in BESIDE.items() if role in facts.roles)]
+
+
 def digest() -> str:
     """Sha256 over every file that decides a proof: a proof by other checks is out of date."""
     total = hashlib.sha256()
     found = [p for p in CHECKS.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
-    for path in [*sorted(found), *(Path(__file__).with_name(name) for name in DECIDING)]:
+    for path in [*sorted(found), *(paths.ROOT / name for name in DECIDING)]:
         total.update(f"{path.name} {manifest.sha256_file(path)}\n".encode())
     return total.hexdigest()
 
@@ -63,6 +87,12 @@ def _one_line(text: str) -> str:
     return first.removeprefix("AssertionError: ").removeprefix("Failed: ")[:500]
 
 
+def _told(case: ET.Element) -> dict[str, object]:
+    """What a check that passed has told by record_property("check", …): fields of the contract's Check."""
+    told = [node.get("value", "") for node in case.iter("property") if node.get("name") == "check"]
+    return dict(json.loads(told[-1])) if told else {}
+
+
 def _read(stage: Stage, xml: Path) -> list[manifest.Check]:
     checks = []
     try:
@@ -78,15 +108,14 @@ def _read(stage: Stage, xml: Path) -> list[manifest.Check]:
             message = _one_line(bad.get("message") or bad.text or "")
             if bad.tag != "failure":
                 message = f"could not run: {message}"
-        checks.append(
-            manifest.Check(
-                id=f"{stage}::{case.get('classname', '').rpartition('.')[2]}::{case.get('name', '')}",
-                stage=stage,
-                outcome="passed" if bad is None else "failed",
-                message=message,
-                seconds=float(case.get("time", "0")),
-            )
-        )
+        check: dict[str, object] = {
+            "id": f"{stage}::{case.get('classname', '').rpartition('.')[2]}::{case.get('name', '')}",
+            "stage": stage,
+            "outcome": "passed" if bad is None else "failed",
+            "message": message,
+            "seconds": float(case.get("time", "0")),
+        }
+        checks.append(manifest.Check.model_validate(check if bad is not None else check | _told(case)))
     return checks
 
 
@@ -147,7 +176,7 @@ def run(
     if not junit.exists():
         return [failed(stage, "pytest", f"could not run: pytest wrote no result, see {log}")]
     found = _read(stage, junit)
-    if not found or (code != 0 and all(check.outcome == "passed" for check in found)):
+    if not found or (code != 0 and not any(check.outcome == "failed" for check in found)):
         found.append(failed(stage, "pytest", f"could not run: exit code {code}, see {log}"))
     return found
 
@@ -162,11 +191,11 @@ def junit(path: Path, checks: Sequence[manifest.Check]) -> None:
     checks:
         Every check of a proof, also those that are not pytest's.
     """
-    bad = sum(check.outcome != "passed" for check in checks)
+    bad = sum(check.outcome == "failed" for check in checks)
     suite = ET.Element("testsuite", name="proof", tests=str(len(checks)), failures=str(bad))
     for check in checks:
         group, _, name = check.id.rpartition("::")
         case = ET.SubElement(suite, "testcase", classname=group, name=name, time=str(check.seconds))
-        if check.outcome != "passed":
+        if check.outcome == "failed":
             ET.SubElement(case, "failure", message=check.message)
     ET.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)

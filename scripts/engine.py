@@ -1,13 +1,23 @@
-"""The container engine that runs the build: podman, found and made to work on this machine."""
+"""The container engine that runs the build: podman or Docker, found and made to work on this machine.
+
+Both run a root folder as it lies, and nothing is copied in or out. podman has an option for that; Docker gets
+a container whose first process changes to the folder (``docker_init.sh``).
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from kiln import paths
 from kiln.errors import KilnError, UsageError
@@ -17,18 +27,28 @@ LABEL = "kiln.run"
 # A machine on cgroup v1, or one that may not raise limits, needs these (field notes: local-bake).
 _CONSERVATIVE = '[containers]\ndefault_ulimits = []\n[engine]\nruntime = "runc"\n'
 
-RUN = ["--detach", "--systemd=always", "--cap-add=SYS_ADMIN", "--network=host"]
-"""Options of every container of ours: real systemd, and SYS_ADMIN for its sandboxed units."""
+CHOICE = "KILN_ENGINE"
+"""Variable that names the one engine to use; without it the first that runs a container is taken."""
+
+INIT = ("/sbin/init",)
+
+_COMMON = ("--cap-add=SYS_ADMIN",)
+"""For systemd's sandboxed units."""
+
+_ANSWER_SECONDS = 20.0
+
+_INIT_SCRIPT = Path(__file__).with_name("docker_init.sh")
+_ROOT_INSIDE, _LAYER_INSIDE = "/kiln-root", "/kiln-layer"
 
 
 @dataclass(frozen=True)
-class Engine:
-    """A container engine that was seen to run a container.
+class Engine(ABC):
+    """A container engine.
 
     Parameters
     ----------
     program:
-        Path of podman.
+        Path of podman or docker.
     env:
         Variables that make it work on this machine.
     version:
@@ -38,6 +58,50 @@ class Engine:
     program: str
     version: str
     env: dict[str, str] = field(default_factory=dict)
+
+    name: ClassVar[str]
+    REMOVE: ClassVar[tuple[str, ...]]
+    """Command that ends and removes a container at once, with what it kept."""
+
+    @classmethod
+    @abstractmethod
+    def settings(cls) -> Iterator[dict[str, str]]:
+        """Yield the variables to try it with, the plainest first."""
+
+    @classmethod
+    @abstractmethod
+    def ask_version(cls) -> tuple[str, ...]:
+        """Return the command that succeeds where the engine answers, and ends with its version."""
+
+    @abstractmethod
+    def arguments(
+        self,
+        root: Path,
+        *options: str | Path,
+        layer: bool = False,
+        network: str = "host",
+        inner: tuple[str, ...] = INIT,
+    ) -> list[str]:
+        """Return what follows ``run``: a container on a root folder, in which systemd can be process 1.
+
+        Parameters
+        ----------
+        root:
+            The folder.
+        options:
+            Further options of ``run``.
+        layer:
+            Whether the container writes into a copy-on-write layer, and the folder stays as it is.
+        network:
+            ``host`` or ``none``.
+        inner:
+            The container's command.
+
+        Raises
+        ------
+        KilnError
+            The engine refuses what has to be there first.
+        """
 
     def environment(self) -> dict[str, str]:
         """Return our environment with the engine's variables."""
@@ -63,6 +127,145 @@ class Engine:
             It took longer.
         """
         return _ask(self.command(*arguments), self.environment(), timeout)
+
+    def containers(self, run_id: str = "") -> list[str]:
+        """Return the ids of a run's containers, running or not; by default those of every run.
+
+        Parameters
+        ----------
+        run_id:
+            Name of its work folder.
+
+        Raises
+        ------
+        KilnError
+            The engine cannot say; that is not the same as none.
+        """
+        label = f"{LABEL}={run_id}" if run_id else LABEL
+        done = self.call("ps", "--all", "--quiet", "--filter", f"label={label}")
+        if done.returncode != 0:
+            raise KilnError(
+                f"{self.name} cannot list containers: {_last_line(done)}", f"try: {self.name} ps --all"
+            )
+        return done.stdout.split()
+
+
+class Podman(Engine):
+    """podman, which takes a folder as the root of a container."""
+
+    name = "podman"
+    REMOVE = ("rm", "--force", "--time", "0")
+
+    @classmethod
+    def settings(cls) -> Iterator[dict[str, str]]:
+        """Yield none, and then what a machine on cgroup v1 needs."""
+        yield {}
+        yield {"CONTAINERS_CONF": str(_conservative_config())}
+
+    @classmethod
+    def ask_version(cls) -> tuple[str, ...]:
+        """Return a question that needs no daemon."""
+        return ("--version",)
+
+    def arguments(
+        self,
+        root: Path,
+        *options: str | Path,
+        layer: bool = False,
+        network: str = "host",
+        inner: tuple[str, ...] = INIT,
+    ) -> list[str]:
+        """Return the arguments of ``run``, as of :class:`Engine`."""
+        return [
+            "--systemd=always", *_COMMON, f"--network={network}", *(str(option) for option in options),
+            "--rootfs", f"{root}:O" if layer else str(root), *inner,
+        ]  # fmt: skip
+
+
+class Docker(Engine):
+    """Docker, whose container changes its root to the folder before systemd starts."""
+
+    name = "docker"
+    REMOVE = ("rm", "--force", "--volumes")
+
+    # Without these, where the daemon's settings say so: AppArmor refuses the mounts, a remapped root owns no
+    # file of the folder, an init of Docker's is process 1 in systemd's place. Without the filter of system
+    # calls, since docker_init.sh was never run under it.
+    _OPTIONS = (
+        "--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined", "--userns=host",
+        "--init=false", "--cgroupns=private",
+        "--env=container=docker", "--tmpfs=/run:exec,mode=755", "--tmpfs=/run/lock", "--tmpfs=/tmp:exec",
+        "--tmpfs=/var/log/journal:mode=755",
+    )  # fmt: skip
+
+    @classmethod
+    def settings(cls) -> Iterator[dict[str, str]]:
+        """Yield none: a daemon has its settings of its own."""
+        yield {}
+
+    @classmethod
+    def ask_version(cls) -> tuple[str, ...]:
+        """Return a question to the daemon: a client alone runs nothing."""
+        return ("version", "--format", "{{.Server.Version}}")
+
+    def arguments(
+        self,
+        root: Path,
+        *options: str | Path,
+        layer: bool = False,
+        network: str = "host",
+        inner: tuple[str, ...] = INIT,
+    ) -> list[str]:
+        """Return the arguments of ``run``, as of :class:`Engine`."""
+        # --volume would make a folder that is not there, for one on the machine of a remote daemon.
+        mount = f"--mount=type=bind,source={root},target={_ROOT_INSIDE}"
+        place = [f"{mount},readonly", f"--volume={_LAYER_INSIDE}"] if layer else [mount]
+        return [
+            *_COMMON, *self._OPTIONS, f"--network={network}", *place,
+            *(str(option) for option in options), self._image(), *inner,
+        ]  # fmt: skip
+
+    def _image(self) -> str:
+        """Return the image of every container, made where the daemon has none: a script, and no program."""
+        packed = _docker_image()
+        name = f"kiln-root:{hashlib.sha256(packed).hexdigest()[:12]}"
+        if self.call("image", "inspect", name).returncode == 0:
+            return name
+        tar = paths.cache_dir() / f"{name.replace(':', '-')}.{os.getpid()}.tar"
+        tar.parent.mkdir(parents=True, exist_ok=True)
+        tar.write_bytes(packed)
+        try:
+            done = self.call("import", "--change", f'ENTRYPOINT ["/{_INIT_SCRIPT.name}"]', tar, name)
+        finally:
+            tar.unlink()
+        if done.returncode != 0:
+            raise KilnError(f"docker cannot import an image: {_last_line(done)}", "try: docker info")
+        return name
+
+
+ENGINES: tuple[type[Engine], ...] = (Podman, Docker)
+"""In the order in which they are tried."""
+
+
+def _docker_image() -> bytes:
+    """Pack the first process and links to the libraries of the root folder, the same each time."""
+    files = {
+        _INIT_SCRIPT.name: (_INIT_SCRIPT.read_bytes(), 0o755),
+        # For the daemon, which looks up the user of docker exec in the image.
+        "etc/passwd": (b"root:x:0:0:root:/root:/bin/sh\n", 0o644),
+        "etc/group": (b"root:x:0:\n", 0o644),
+    }
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, (content, mode) in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), mode
+            tar.addfile(entry, io.BytesIO(content))
+        for name in ("lib", "lib64"):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, f"{_ROOT_INSIDE[1:]}/{name}"
+            tar.addfile(link)
+    return packed.getvalue()
 
 
 def _conservative_config() -> Path:
@@ -90,10 +293,6 @@ def need_root(command: str) -> None:
         raise UsageError(f"{command} needs root", f"run it with sudo: sudo {sys.argv[0]} …")
 
 
-def _podman() -> str | None:
-    return shutil.which("podman")
-
-
 def _ask(command: list[str], env: dict[str, str], timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """Run the engine; return what it said, whatever its exit code.
 
@@ -107,12 +306,25 @@ def _ask(command: list[str], env: dict[str, str], timeout: float = 120) -> subpr
     except subprocess.TimeoutExpired:
         raise KilnError(
             f"{' '.join(command[:2])} did not answer within {timeout:.0f} s",
-            "try: podman info; then try again",
+            f"try: {Path(command[0]).name} info; then try again",
         ) from None
 
 
 def _last_line(done: subprocess.CompletedProcess[str]) -> str:
-    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    """Return what an engine said last, but for Docker's advice where to read more."""
+    lines = [line.strip() for line in done.stderr.splitlines()]
+    said = [line for line in lines if line and not line.startswith(("See '", "Run '"))]
+    return (said or [f"exit code {done.returncode}"])[-1]
+
+
+def _chosen() -> tuple[type[Engine], ...]:
+    """Return the engines to try, in order."""
+    name = os.environ.get(CHOICE, "")
+    chosen = tuple(kind for kind in ENGINES if name in ("", kind.name))
+    if not chosen:
+        known = " or ".join(kind.name for kind in ENGINES)
+        raise UsageError(f"{CHOICE}={name} is no engine", f"set it to {known}, or unset it")
+    return chosen
 
 
 def find(root: Path) -> Engine:
@@ -127,44 +339,55 @@ def find(root: Path) -> Engine:
     ------
     KilnError
         There is no engine, or none of the known settings makes it run.
+    UsageError
+        ``KILN_ENGINE`` names none.
     """
-    program = _podman()
+    refused: dict[str, str] = {}
+    for kind in _chosen():
+        tried = _try(kind, root)
+        if isinstance(tried, Engine):
+            return tried
+        refused[kind.name] = tried
+    said = "; ".join(f"{name} {why}" for name, why in refused.items())
+    if "podman" in refused and not shutil.which("podman"):
+        hint = "run scripts/setup.sh, which installs podman, then try again"
+    else:
+        by_hand = " and ".join(f"{name} info" for name in refused)
+        hint = f"try, as root: {by_hand}" + (f"; or unset {CHOICE}" if os.environ.get(CHOICE) else "")
+    raise KilnError(f"no container engine: {said}", hint)
+
+
+def _try(kind: type[Engine], root: Path) -> Engine | str:
+    """Return the engine as it runs a container here, or why it does not."""
+    program = shutil.which(kind.name)
     if program is None:
-        what = "no container engine: podman is not installed"
-        raise KilnError(what, "run scripts/setup.sh, then try again")
+        return "is not installed"
     said = ""
-    options = ["--rm", "--network=host", "--cap-add=SYS_ADMIN"]
-    for env in ({}, {"CONTAINERS_CONF": str(_conservative_config())}):
-        full = {**os.environ, **env}
-        done = _ask([program, "run", *options, "--rootfs", f"{root}:O", "true"], full)
+    for env in kind.settings():
+        engine = _reach(kind, program, env)
+        if isinstance(engine, str):
+            return f"does not answer: {engine}"
+        done = engine.call("run", *engine.arguments(root, "--rm", layer=True, inner=("true",)))
         if done.returncode == 0:
-            version = _ask([program, "--version"], full).stdout
-            return Engine(program, version.split()[-1], env)
+            return engine
         said = _last_line(done)
-    raise KilnError(f"podman cannot run a container: {said}", "try: podman info; it must run as root")
+    return f"cannot run a container: {said}"
 
 
-def containers(run_id: str) -> list[str]:
-    """Return the ids of a run's containers, running or not.
+def _reach(kind: type[Engine], program: str, env: dict[str, str]) -> Engine | str:
+    """Return the engine that answers, or what it said instead."""
+    answer = _ask([program, *kind.ask_version()], {**os.environ, **env}, _ANSWER_SECONDS)
+    return kind(program, answer.stdout.split()[-1], env) if answer.returncode == 0 else _last_line(answer)
 
-    Parameters
-    ----------
-    run_id:
-        Name of its work folder.
 
-    Raises
-    ------
-    KilnError
-        The engine cannot say; that is not the same as none.
-    """
-    program = _podman()
-    if program is None:
-        return []
-    env = {**os.environ, "CONTAINERS_CONF": str(_conservative_config())}
-    done = _ask([program, "ps", "--all", "--quiet", "--filter", f"label={LABEL}={run_id}"], env)
-    if done.returncode != 0:
-        raise KilnError(f"podman cannot list containers: {_last_line(done)}", "try: podman ps --all")
-    return done.stdout.split()
+def answering() -> Iterator[Engine]:
+    """Yield every engine of this machine that can have containers, whichever one was chosen."""
+    for kind in ENGINES:
+        *_, env = kind.settings()
+        program = shutil.which(kind.name)
+        # A client without its daemon has no containers.
+        if program and isinstance(engine := _reach(kind, program, env), Engine):
+            yield engine
 
 
 def remove_containers(run_id: str) -> None:
@@ -178,13 +401,14 @@ def remove_containers(run_id: str) -> None:
     Raises
     ------
     KilnError
-        A container of the run is still there afterwards.
+        A container of the run is still there afterwards, or an engine cannot say.
     """
-    env = {**os.environ, "CONTAINERS_CONF": str(_conservative_config())}
-    for identity in containers(run_id):
-        _ask([_podman() or "podman", "rm", "--force", "--time", "0", identity], env)
-    if left := containers(run_id):
-        raise KilnError(f"container {left[0]} cannot be removed", f"run: podman rm --force {left[0]}")
+    for engine in answering():
+        for identity in engine.containers(run_id):
+            engine.call(*engine.REMOVE, identity)
+        if left := engine.containers(run_id):
+            by_hand = " ".join(engine.command(*engine.REMOVE, left[0]))
+            raise KilnError(f"container {left[0]} cannot be removed", f"run: {by_hand}")
 
 
 def shim(folder: Path, engine: Engine) -> Path:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import lzma
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from kiln import compat
 from kiln.errors import KilnError
 from kiln.manifest import Facts
-from scripts import distributions, dpkg
+from scripts import distributions, dpkg, gpu
 
 MODULES = "usr/lib/modules"
 WEIGHTS = "etc/kiln/weights.json"
@@ -43,15 +43,15 @@ def read(root: Path, roles: Sequence[str], slicer: Literal["real", "stand-in"] |
         The root contradicts itself or is unfinished: no kernel or more than one, a half-installed package, a
         distribution in two versions, weights of an unknown origin.
     """
-    packages = {package.name: package.version for package in dpkg.installed(root)}
-    python = {one.name: one.version for one in distributions.installed(root)}
-    torch, cuda = torch_build(root) if "torch" in python else (None, None)
+    packages, python = _installed(root)
     release = kernel(root)
+    found = _stack(root, release, packages, python)
     return Facts(
         kernel=release,
-        driver=_driver(root / MODULES / release),
-        cuda=cuda,
-        torch=torch,
+        driver=found.driver,
+        cuda=found.cuda,
+        torch=found.torch,
+        architectures=list(found.architectures),
         monai_label=python.get("monailabel"),
         python=_python(packages),
         debian=debian_version(root),
@@ -62,6 +62,43 @@ def read(root: Path, roles: Sequence[str], slicer: Literal["real", "stand-in"] |
         weights=_weights(root / WEIGHTS),
         slicer=slicer,
     )
+
+
+def stack(root: Path) -> compat.Stack:
+    """Read what must go together for a GPU to work, and nothing else of a root.
+
+    Parameters
+    ----------
+    root:
+        Root folder.
+
+    Returns
+    -------
+    Stack
+        For :func:`kiln.compat.judge`. Its kernel is None where there are several or none: the judge says so.
+
+    Raises
+    ------
+    KilnError
+        A file of the driver or of torch cannot be read.
+    """
+    try:
+        release = kernel(root)
+    except KilnError:
+        release = None
+    return _stack(root, release, *_installed(root))
+
+
+def _installed(root: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Debian packages and Python distributions of a root, each name → version."""
+    packages = {package.name: package.version for package in dpkg.installed(root)}
+    return packages, {one.name: one.version for one in distributions.installed(root)}
+
+
+def _stack(root: Path, release: str | None, packages: dict[str, str], python: dict[str, str]) -> compat.Stack:
+    torch, cuda = torch_build(root) if "torch" in python else (None, None)
+    code = tuple(gpu.architectures(root)) if cuda else ()
+    return compat.Stack(release, gpu.driver(root, packages), torch, cuda, code)
 
 
 def kernel(root: Path) -> str:
@@ -158,18 +195,6 @@ def torch_build(root: Path) -> tuple[str, str | None]:
                 raise KilnError(f"{path} names no version", _BAKE_AGAIN)
             return version[1], cuda[1] if cuda else None
     raise KilnError("torch is installed, and its torch/version.py is missing", _BAKE_AGAIN)
-
-
-def _driver(modules: Path) -> str | None:
-    """Version of NVIDIA's kernel module, from the module itself: a package could be there without it."""
-    # Debian's is nvidia-current.ko, NVIDIA's own nvidia.ko; nvidia-drm.ko and its like have the same version.
-    for path in sorted(p for name in ("nvidia.ko*", "nvidia-current.ko*") for p in modules.rglob(name)):
-        data = path.read_bytes()
-        found = re.search(rb"\0version=([0-9.]+)\0", lzma.decompress(data) if path.suffix == ".xz" else data)
-        if found is None:
-            raise KilnError(f"{path} names no version", "the driver's module is not readable; bake again")
-        return found[1].decode()
-    return None
 
 
 def _settings_schemas(folder: Path) -> list[int]:

@@ -6,20 +6,19 @@ import contextlib
 import http.client
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
 from kiln.errors import KilnError
 from kiln.manifest import Boot
-from scripts import accel, proc, seed
-from scripts.qemu import Qemu, machine, quoted
+from scripts import accel, seed
+from scripts.qemu import Qemu, machine, network, quoted
+from scripts.ssh import HOST, Connection
 
 SSH_PORT = 22
 HTTP_PORT = 8000
@@ -30,14 +29,10 @@ MEMORY_MIB = 4096
 # five times slower, and the server's own limit for a first start is 15 minutes.
 SSH_SECONDS = 600.0
 SSHD_SECONDS = 120.0
-KNOCK_SECONDS = 5.0
 RUNNING_SECONDS = 1800.0
 READY_SECONDS = 1800.0
 STOP_SECONDS = 120.0
 REPORT_SECONDS = 10.0
-
-SOCKET_PATH_MAX = 90
-"""ssh adds 17 characters to its socket's path while it makes it, and the kernel takes 107."""
 
 TROUBLE = {
     r"BdsDxe: (No bootable|failed to load)|UEFI Interactive Shell": "the firmware found nothing to boot",
@@ -80,8 +75,15 @@ class Guest:
         File for the guest's console; an older one is replaced.
     online:
         Whether the guest may reach other machines. A proof's guest may not: an image starts without any.
+    services:
+        Address and port that the guest reaches (``169.254.169.254:80``) → command that is started for each
+        connection, which is its stdin and stdout.
     ssh_port, http_port:
         Ports on 127.0.0.1 that lead to the guest's 22 and 8000; 0 takes a free one.
+    read_bps:
+        Bytes per second that the disk gives at most, as a volume that is still being loaded; 0 is no limit.
+    options:
+        Further arguments of QEMU.
     progress:
         Told what the guest is at.
 
@@ -91,13 +93,13 @@ class Guest:
         ``ssh``, ``running`` and ``ready`` → seconds since the start of QEMU, as far as it came.
     state:
         What systemd said of itself (``running``, ``degraded``), empty before.
-    ssh_config:
-        OpenSSH configuration with the one host ``guest``; all of its connections share one.
+    ssh:
+        The connection that all commands share.
     ssh_port, http_port:
         The ports, known once it runs.
     """
 
-    HOST = "guest"
+    HOST = HOST
 
     def __init__(
         self,
@@ -106,24 +108,27 @@ class Guest:
         serial: Path,
         *,
         online: bool = False,
+        services: Mapping[str, Sequence[str]] | None = None,
         ssh_port: int = 0,
         http_port: int = 0,
+        read_bps: int = 0,
+        options: Sequence[str] = (),
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.image = image
         self.work = work
         self.serial = serial
         self.online = online
+        self.services = services or {}
         self._ports = {SSH_PORT: ssh_port, HTTP_PORT: http_port}
+        self.read_bps = read_bps
+        self.options = options
         self.progress = progress
         self.accelerator = accel.probe()
         self.times: dict[str, float] = {}
         self.state = ""
-        self._master: subprocess.Popen[bytes] | None = None
-        self._control: Path | None = None
         self._sshd_failed: float | None = None
-        self._knock: socket.socket | None = None
-        self._knocked = 0.0
+        self._starting: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Guest:
         if not self.image.is_file():
@@ -150,8 +155,7 @@ class Guest:
         self.serial.parent.mkdir(parents=True, exist_ok=True)
         self.serial.write_bytes(b"")
         drive = f"if=none,id=root,format=qcow2,snapshot=on,cache=unsafe,file={quoted(self.image)}"
-        forwards = ",".join(f"hostfwd=tcp:127.0.0.1:{ours}-:{theirs}" for theirs, ours in self._ports.items())
-        restrict = "off" if self.online else "on"
+        drive += f",throttling.bps-read={self.read_bps}" if self.read_bps else ""
         self.qemu = Qemu(
             [
                 *machine(self.accelerator, CORES, MEMORY_MIB),
@@ -160,10 +164,11 @@ class Guest:
                 # Without an initrd only NVMe is there when cloud-init's generator looks for a data source,
                 # and the firmware's table says that there is one, whatever the image's list of others.
                 *("-device", "nvme,serial=seed,drive=seed", "-smbios", "type=1,serial=ds=nocloud"),
-                *("-netdev", f"user,id=net,restrict={restrict},{forwards}"),
+                *("-netdev", network(self._ports, self.services, self.online)),
                 *("-device", "virtio-net-pci,netdev=net,romfile="),
                 *("-device", "virtio-rng-pci"),
                 *("-serial", f"file:{quoted(self.serial)}"),
+                *self.options,
             ],
             self.folder,
         )
@@ -171,38 +176,10 @@ class Guest:
         try:
             ports = self.qemu.forwards()
             self.ssh_port, self.http_port = ports[SSH_PORT], ports[HTTP_PORT]
-            self.ssh_config = self._write_ssh_config(key)
+            self.ssh = Connection(self.folder, self.ssh_port, seed.USER, key, f"read {self.serial}")
         except BaseException:
             self.qemu.kill()
             raise
-
-    def _write_ssh_config(self, key: Path) -> Path:
-        options = {
-            "HostName": "127.0.0.1",
-            "Port": str(self.ssh_port),
-            "User": seed.USER,
-            "IdentityFile": f'"{key}"',
-            "IdentitiesOnly": "yes",
-            "PasswordAuthentication": "no",
-            # The guest makes its host key at this very boot, and nobody else is on this port.
-            "StrictHostKeyChecking": "no",
-            "UserKnownHostsFile": "/dev/null",
-            "LogLevel": "ERROR",
-            "ConnectTimeout": "60",
-            "ServerAliveInterval": "30",
-            "ServerAliveCountMax": "10",
-            "ControlMaster": "no",
-        }
-        # A handshake costs an emulated guest seconds: one connection is kept open and all others go through
-        # it.
-        control = self.folder / "ssh"
-        if len(str(control)) <= SOCKET_PATH_MAX:
-            self._control = control
-            options["ControlPath"] = f'"{control}"'
-        config = self.folder / "ssh_config"
-        lines = [f"Host {self.HOST}", *(f"  {name} {value}" for name, value in options.items())]
-        config.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return config
 
     @property
     def elapsed(self) -> float:
@@ -215,9 +192,14 @@ class Guest:
         return f"http://127.0.0.1:{self.http_port}"
 
     @property
+    def ssh_config(self) -> Path:
+        """OpenSSH configuration with the one host ``guest``; all of its connections share one."""
+        return self.ssh.config
+
+    @property
     def ssh_command(self) -> list[str]:
         """Start of a command line that runs something in the guest."""
-        return ["ssh", "-F", str(self.ssh_config), self.HOST]
+        return self.ssh.command
 
     def boot(self) -> Boot:
         """Times of the boot, for the proof."""
@@ -269,17 +251,19 @@ class Guest:
         lines = [line.strip() for line in self.console().splitlines() if line.strip()]
         return lines[-1][:80] if lines else "(silent)"
 
-    def _reached(self, name: str) -> float:
-        self.times[name] = round(self.elapsed, 1)
-        return self.times[name]
-
-    def wait_ssh(self, seconds: float = SSH_SECONDS) -> float:
-        """Wait until a command runs in the guest.
+    def _wait(self, name: str, what: str, seconds: float, attempt: Callable[[], bool]) -> float:
+        """Wait for one of ``times``, as the three waits do.
 
         Parameters
         ----------
+        name:
+            Which one.
+        what:
+            What a reader is told that we wait for.
         seconds:
             How long to wait at most.
+        attempt:
+            Whether it has come.
 
         Returns
         -------
@@ -289,15 +273,20 @@ class Guest:
         Raises
         ------
         KilnError
-            The guest died, or the time is over.
+            The guest died, what is waited for cannot come any more, or the time is over.
         """
-        self._watch("ssh", seconds, self._attempt_ssh)
-        took = self._reached("ssh")
+        self._watch(what, seconds, attempt)
+        self.times[name] = round(self.elapsed, 1)
+        return self.times[name]
+
+    def wait_ssh(self, seconds: float = SSH_SECONDS) -> float:
+        """Wait until a command runs in the guest; takes, returns and raises what ``_wait`` says."""
+        took = self._wait("ssh", "ssh", seconds, self._attempt_ssh)
         self.progress(f"ssh after {took:.0f} s")
         return took
 
     def _attempt_ssh(self) -> bool:
-        if self._connect():
+        if self.ssh.attempt():
             return True
         # cloud-init makes the host keys and starts sshd again: a failure counts when it lasts.
         if re.search(r"Failed to start ssh\.servic", self.console()):
@@ -306,160 +295,36 @@ class Guest:
                 raise KilnError("sshd did not start in the guest (ssh.service failed)", f"read {self.serial}")
         return False
 
-    def _connect(self) -> bool:
-        """Run a first command, through the connection that all others will share."""
-        if self._control is None:
-            return self._listens() and self._ssh("true", 120).returncode == 0
-        if self._master is None or self._master.poll() is not None:
-            if not self._listens():
-                return False
-            options = ["-o", "ControlMaster=yes", "-N"]
-            self._master = subprocess.Popen(
-                [*self.ssh_command[:-1], *options, self.HOST],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                process_group=0,
-                preexec_fn=proc.die_with_parent(signal.SIGKILL),
-            )
-        return self._control.exists() and self._ssh("true", 60).returncode == 0
-
-    def _listens(self) -> bool:
-        """Whether sshd greets: QEMU takes connections long before the guest does, and says nothing."""
-        if self._knock is None or time.monotonic() - self._knocked > KNOCK_SECONDS:
-            self._forget_knock()
-            self._knocked = time.monotonic()
-            try:
-                self._knock = socket.create_connection(("127.0.0.1", self.ssh_port), timeout=0.25)
-            except OSError:
-                return False
-        try:
-            greeting = self._knock.recv(4)
-        except TimeoutError:
-            return False
-        except OSError:
-            greeting = b""
-        self._forget_knock()
-        return greeting == b"SSH-"
-
-    def _forget_knock(self) -> None:
-        if self._knock is not None:
-            self._knock.close()
-            self._knock = None
-
-    def _ssh(self, command: str, seconds: float) -> subprocess.CompletedProcess[str]:
-        try:
-            return subprocess.run(
-                [*self.ssh_command, command],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=seconds,
-            )
-        except subprocess.TimeoutExpired:
-            return subprocess.CompletedProcess([], 255, "", f"no answer within {seconds:.0f} s")
-
     def run(self, command: str, seconds: float = 120.0) -> str:
-        """Run a command in the guest.
-
-        Parameters
-        ----------
-        command:
-            For the shell of the user ``kiln``, who may use sudo.
-        seconds:
-            How long it may take.
-
-        Returns
-        -------
-        str
-            What it wrote to stdout.
-
-        Raises
-        ------
-        KilnError
-            It ended with a code other than 0, or took too long.
-        """
-        done = self._ssh(command, seconds)
-        if done.returncode != 0:
-            said = (done.stderr or done.stdout).strip().splitlines()
-            raise KilnError(
-                f"{command!r} failed in the guest ({done.returncode}): {said[-1] if said else 'no message'}",
-                f"read {self.serial}",
-            )
-        return done.stdout
+        """Run a command in the guest; takes, returns and raises what ``scripts.ssh.Connection.run`` says."""
+        return self.ssh.run(command, seconds)
 
     def wait_running(self, seconds: float = RUNNING_SECONDS) -> float:
         """Wait until systemd has started all there is to start; whether that went well is in ``state``.
 
-        Parameters
-        ----------
-        seconds:
-            How long to wait at most.
-
-        Returns
-        -------
-        float
-            Seconds since the start of QEMU.
-
-        Raises
-        ------
-        KilnError
-            The guest died, or the time is over.
+        Takes, returns and raises what ``_wait`` says.
         """
-        waiting: list[subprocess.Popen[str]] = []
-
-        def attempt() -> bool:
-            if not waiting:
-                command = [*self.ssh_command, "systemctl is-system-running --wait"]
-                waiting.append(
-                    subprocess.Popen(
-                        command,
-                        stdin=subprocess.DEVNULL,
-                        stdout=subprocess.PIPE,
-                        stderr=subprocess.DEVNULL,
-                        text=True,
-                        process_group=0,
-                        preexec_fn=proc.die_with_parent(signal.SIGKILL),
-                    )
-                )
-            if waiting[0].poll() is None:
-                return False
-            self.state = waiting.pop().communicate()[0].strip()
-            return self.state in ("running", "degraded")
-
-        try:
-            self._watch("systemd", seconds, attempt)
-        finally:
-            for child in waiting:
-                child.kill()
-                child.communicate()
-        took = self._reached("running")
+        took = self._wait("running", "systemd", seconds, self._attempt_running)
         self.progress(f"{self.state} after {took:.0f} s")
         return took
+
+    def _attempt_running(self) -> bool:
+        if self._starting is None:
+            self._starting = self.ssh.start("systemctl is-system-running --wait")
+        if self._starting.poll() is None:
+            return False
+        self.state = self._starting.communicate()[0].strip()
+        self._starting = None
+        return self.state in ("running", "degraded")
 
     def failed_units(self) -> list[str]:
         """Names of the units that systemd counts as failed."""
         return self.run("systemctl list-units --failed --plain --no-legend | cut -d' ' -f1").split()
 
     def wait_ready(self, path: str = "/info/", seconds: float = READY_SECONDS) -> float:
-        """Wait until the guest's server answers 200.
+        """Wait until the guest's server answers 200 to a path; takes, returns and raises what ``_wait`` says.
 
-        Parameters
-        ----------
-        path:
-            What to ask for.
-        seconds:
-            How long to wait at most.
-
-        Returns
-        -------
-        float
-            Seconds since the start of QEMU.
-
-        Raises
-        ------
-        KilnError
-            The guest died, a unit has failed and the server does not answer, or the time is over.
+        A unit that has failed ends it, where the server does not answer.
         """
         began = time.monotonic()
 
@@ -472,8 +337,7 @@ class Guest:
                 raise KilnError(f"{path} does not answer; failed units: {failed}", f"read {self.serial}")
             return False
 
-        self._watch(f"{path} on port {HTTP_PORT}", seconds, attempt)
-        took = self._reached("ready")
+        took = self._wait("ready", f"{path} on port {HTTP_PORT}", seconds, attempt)
         self.progress(f"{path} answered after {took:.0f} s")
         return took
 
@@ -503,7 +367,7 @@ class Guest:
         """
         # Before it answers to ssh there is nothing in it that could be shut down in order.
         if "ssh" in self.times and self.qemu.alive:
-            if self._ssh("sudo systemctl poweroff", 30).returncode != 0:
+            if self.ssh.ask("sudo systemctl poweroff", 30).returncode != 0:
                 with contextlib.suppress(KilnError):
                     self.qemu.command("system_powerdown")
             self.qemu.wait(seconds)
@@ -513,8 +377,9 @@ class Guest:
 
     def kill(self) -> None:
         """End the guest and its connection now."""
-        self._forget_knock()
-        if self._master is not None:
-            self._master.kill()
-            self._master.wait()
+        if self._starting is not None:
+            self._starting.kill()
+            self._starting.communicate()
+            self._starting = None
+        self.ssh.close()
         self.qemu.kill()

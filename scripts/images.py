@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from kiln import paths
+from kiln import compat, paths
 from kiln.errors import KilnError, UsageError
-from kiln.manifest import Manifest, Proof, sha256_file
+from kiln.manifest import Check, Demand, Manifest, Proof, sha256_file
 from kiln.mistakes import suggest
 from scripts import versions
 
@@ -219,10 +221,32 @@ def print_version(image: str, version: str | None, as_json: bool) -> None:
     table.add_column(overflow="fold")
     for name, value in _described(chosen, made, proof):
         table.add_row(name, value)
+    today = datetime.now(UTC).date()
+    for name, value in _suits(made, proof, today):
+        table.add_row(name, value)
     for check in proof.checks if proof else ():
-        if check.outcome == "failed":
-            table.add_row("[red]failed[/red]", f"{check.id}: {check.message}")
+        if check.outcome != "passed":
+            table.add_row(_outcome(check, today), escape(f"{check.id}: {check.message}"))
     _console().print(table)
+
+
+def _outcome(check: Check, day: date) -> str:
+    """Write what came of a check; a waiver past its day is none."""
+    if check.outcome == "failed":
+        return "[red]failed[/]"
+    return f"[yellow]{'not-for-stable' if check.keeps_from_stable(day) else check.outcome}[/]"
+
+
+def _suits(made: Manifest, proof: Proof | None, day: date) -> list[tuple[str, str]]:
+    """Return what each instance type that was asked for has, and whether the image suits it today."""
+    found = []
+    stack, table = compat.Stack.of(made.facts), compat.load()
+    for name in proof.demand.instance_types if proof and proof.demand else ():
+        verdicts = compat.judge(stack, Demand(instance_types=[name], waivers=[]), day)
+        refused = [verdict.sentence for verdict in verdicts if verdict.outcome == "refused"]
+        said = f"[red]refused[/]: {escape(refused[0])}" if refused else "[green]suits[/]"
+        found.append(f"{table.instance(name) or name}: {said}")
+    return [("" if number else "instances", line) for number, line in enumerate(found)]
 
 
 def _described(chosen: Version, made: Manifest, proof: Proof | None) -> list[tuple[str, str]]:
@@ -242,12 +266,16 @@ def _described(chosen: Version, made: Manifest, proof: Proof | None) -> list[tup
         ),
         ("holds", counts),
     ]
-    for name in ("debian", "kernel", "python", "monai_label", "torch", "cuda", "driver", "weights"):
+    for name in ("debian", "kernel", "python", "monai_label", "torch", "cuda", "weights"):
         if (value := getattr(facts, name)) is not None:
             lines.append((name, str(value)))
+    if facts.architectures:
+        lines.append(("gpu code", " ".join(facts.architectures)))
+    if facts.driver is not None:
+        lines.append(("driver", f"{facts.driver.version}, {facts.driver.flavour} modules"))
     lines.append(("roles", ", ".join(facts.roles)))
     if proof is not None:
-        passed = sum(check.outcome == "passed" for check in proof.checks)
+        passed = sum(check.outcome != "failed" for check in proof.checks)
         lines.append(
             ("proof", f"{passed} of {len(proof.checks)} checks in {proof.seconds:.0f} s on {proof.machine}")
         )

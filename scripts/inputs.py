@@ -13,7 +13,7 @@ import yaml
 
 from kiln import config, manifest, paths
 from kiln.errors import KilnError, UsageError
-from scripts import archive, base, disk
+from scripts import archive, base, disk, driver, mirrors
 
 ROLES = paths.ROOT / "ansible/roles"
 
@@ -31,7 +31,14 @@ TOOLS = (
 )
 """Debian packages of this machine whose version may show in an image."""
 
-PIPELINE = ("scripts/base.py", "scripts/disk.py", "scripts/engine.py", "scripts/mirrors.py")
+PIPELINE = (
+    "scripts/base.py",
+    "scripts/disk.py",
+    "scripts/docker_init.sh",
+    "scripts/driver.py",
+    "scripts/engine.py",
+    "scripts/mirrors.py",
+)
 """Programs of ours that write bytes of the image themselves."""
 
 SOURCES = ("ansible", "ansible.cfg", "packer", "requirements", "scripts", "kiln.toml")
@@ -115,10 +122,19 @@ def variables(image: config.Image, roles: list[str]) -> dict[str, object]:
     table: dict[str, dict[str, object]] = {
         "base": {
             "base_apt_update": False,
+            "base_extra_packages": [name for role in roles if role != "base" for name in packages(role)],
             "base_bootloader": True,
             "base_root_partuuid": disk.ROOT_PARTUUID,
             "base_root_fs_uuid": disk.ROOT_FS_UUID,
         },
+        "nvidia": {
+            "nvidia_driver_source": "debian",
+            "nvidia_apt_update": False,
+            "nvidia_modules_package": str(mirrors.INSIDE / driver.LENT),
+        },
+        "efs_client": {"efs_client_apt_update": False},
+        "hardening": {"hardening_apt_update": False},
+        "agents": {"agents_apt_update": False},
         "monai_label": {
             "monai_label_apt_update": False,
             "monai_label_app": image.app,
@@ -202,7 +218,12 @@ def resolve(name: str, image: config.Image, log: Path) -> Resolved:
     """
     roles = roles_of(image.playbook)
     versions = tools()
-    lock = archive.resolve(base.PACKAGES, [wanted for role in roles if (wanted := packages(role))], log)
+    lock = archive.resolve(
+        base.PACKAGES,
+        [wanted for role in roles if (wanted := packages(role))],
+        log,
+        driver.sources(roles, image.driver),
+    )
     inputs = manifest.Inputs(
         destination="local",
         files=files(image, roles),

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -39,6 +40,31 @@ def merged(place: Path) -> Path:
     return place / "merged"
 
 
+@contextmanager
+def mounted(lower: Path, place: Path) -> Iterator[Path]:
+    """Mount a layer in our own mount namespace, without the kernel's file systems.
+
+    Parameters
+    ----------
+    lower, place:
+        As for :func:`command`.
+
+    Yields
+    ------
+    Path
+        The merged root.
+    """
+    upper, work, root = (place / name for name in ("upper", "work", "merged"))
+    for folder in (upper, work, root):
+        folder.mkdir(parents=True, exist_ok=True)
+    options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    subprocess.run(["mount", "-t", "overlay", "overlay", root, "-o", options], check=True)
+    try:
+        yield root
+    finally:
+        subprocess.run(["umount", root], check=True)
+
+
 def main(arguments: list[str]) -> None:
     """Mount the layer, the kernel's file systems and a /tmp on it, then become the command."""
     lower, upper, work, root = arguments[:4]
@@ -46,7 +72,7 @@ def main(arguments: list[str]) -> None:
         ("overlay", "overlay", root, f"lowerdir={lower},upperdir={upper},workdir={work}"),
         ("proc", "proc", f"{root}/proc", ""),
         ("sysfs", "sys", f"{root}/sys", "ro"),
-        ("tmpfs", "run", f"{root}/run", ""),
+        ("tmpfs", "run", f"{root}/run", "mode=755"),
     )
     for kind, source, target, options in mounts:
         extra = ["-o", options] if options else []

@@ -118,6 +118,10 @@ LINTERS: tuple[Linter, ...] = (
     Linter("ruff check", _on("ruff", "check", "--quiet", over=_PYTHON)),
     Linter("ruff format", _on("ruff", "format", "--check", "--quiet", over=_PYTHON)),
     Linter("schemas", _generated("kiln/schemas/__main__.py", "kiln.schemas")),
+    Linter(
+        "shell tasks",
+        _on(sys.executable, "-m", "scripts.shell_tasks", over=("ansible", "molecule")),
+    ),
     Linter("shellcheck", _shell),
     Linter("yamllint", _on("yamllint", "--strict", over=_YAML)),
 )

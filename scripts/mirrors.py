@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from scripts import proc
 
 SUITES = ("bookworm", "bookworm-updates", "bookworm-security")
 """Debian 12, its updates and its security suite."""
+
+COMPONENTS = ("main", "contrib", "non-free", "non-free-firmware")
+"""What the resolver lists: NVIDIA's driver is non-free, its firmware has a component of its own.
+
+Of every suite: without non-free of the security suite apt takes an older driver and says nothing.
+"""
 
 INSIDE = Path("/run/kiln-build")
 """Where the build container sees the folder; /run is a tmpfs there, so no mount point stays in the root."""
@@ -65,9 +72,18 @@ def apt_sources() -> dict[str, str]:
     return {suite: found[suite] for suite in SUITES}
 
 
-def source_lines(uris: dict[str, str]) -> list[str]:
-    """Return one-line apt sources for the suites, signed by Debian's own keys."""
-    return [f"deb [signed-by={_KEYRING}] {uri} {suite} main" for suite, uri in uris.items()]
+def source_lines(uris: dict[str, str], components: Sequence[str] = COMPONENTS[:1]) -> list[str]:
+    """Return one-line apt sources for the suites, signed by Debian's own keys.
+
+    Parameters
+    ----------
+    uris:
+        Suite → URI.
+    components:
+        Components of each suite.
+    """
+    names = " ".join(components)
+    return [f"deb [signed-by={_KEYRING}] {uri} {suite} {names}" for suite, uri in uris.items()]
 
 
 def apt_config(at: Path) -> str:
@@ -96,6 +112,27 @@ def apt_config(at: Path) -> str:
     )
 
 
+def for_mmdebstrap(folder: Path) -> tuple[Path, Path]:
+    """Write what mmdebstrap takes of this machine: apt sources and apt settings.
+
+    Parameters
+    ----------
+    folder:
+        Existing folder of the run.
+
+    Returns
+    -------
+    tuple of (Path, Path)
+        The file of sources, and that for ``--aptopt``.
+    """
+    sources, settings = folder / "mmdebstrap.list", folder / "mmdebstrap.conf"
+    sources.write_text("\n".join(source_lines(apt_sources())) + "\n")
+    options = [line for line in apt_config(Path("/")).splitlines() if line.startswith("Acquire::")]
+    # In a file and not on the command line, which is logged: a proxy's address may hold a password.
+    settings.write_text("\n".join(line for line in options if "CAInfo" not in line) + "\n")
+    return sources, settings
+
+
 def _pip_setting(name: str) -> str | None:
     done = subprocess.run(["python3", "-m", "pip", "config", "get", name], capture_output=True, text=True)
     return done.stdout.strip() or None if done.returncode == 0 else None
@@ -117,7 +154,7 @@ class Loan:
     environment: dict[str, str]
 
 
-def lend(work: Path, apt: Path) -> Loan:
+def lend(work: Path, apt: Path, files: Mapping[str, Path] | None = None) -> Loan:
     """Prepare the folder that the build container sees at ``/run/kiln-build``.
 
     Parameters
@@ -127,6 +164,8 @@ def lend(work: Path, apt: Path) -> Loan:
     apt:
         Folder of the resolver (``archive``), whose lists and downloads the build uses: what was resolved
         is what gets installed.
+    files:
+        Further files: name in the folder → where it lies.
     """
     folder = work / "kiln-build"
     uv = paths.cache_dir() / "uv"
@@ -160,6 +199,7 @@ def lend(work: Path, apt: Path) -> Loan:
             f"{apt / 'lists'}:{INSIDE / 'lists'}",
             f"{apt / 'archives'}:{INSIDE / 'archives'}",
             f"{uv}:{INSIDE / 'uv'}",
+            *(f"{path}:{INSIDE / name}:ro" for name, path in (files or {}).items()),
         ],
         environment=environment,
     )

@@ -65,19 +65,18 @@ def start(root: Path, run_id: str, share: Path) -> Iterator[Container]:
     """
     found = engine.find(root)
     name = f"kiln-native-{run_id}"
-    options = [option for option in engine.RUN if not option.startswith("--network")]
-    done = found.call(
-        "run", *options, "--network=none", "--hostname=native", "--name", name, "--label",
-        f"{engine.LABEL}={run_id}", "--volume", f"{share}:{INSIDE}", "--rootfs", f"{root}:O", "/sbin/init",
-    )  # fmt: skip
+    options = ["--detach", "--hostname=native", "--name", name, "--label", f"{engine.LABEL}={run_id}",
+               "--volume", f"{share}:{INSIDE}"]  # fmt: skip
+    done = found.call("run", *found.arguments(root, *options, layer=True, network="none"))
     if done.returncode != 0:
         raise KilnError(
-            f"the root does not start as a container: {done.stderr.strip()[-200:]}", "try: podman info"
+            f"the root does not start as a container: {done.stderr.strip()[-200:]}",
+            f"try: {found.name} info",
         )
     try:
         yield Container(found, name)
     finally:
-        found.call("rm", "--force", "--time", "0", name)
+        found.call(*found.REMOVE, name)
 
 
 def wait_ready(container: Container, deadline: float = START_SECONDS) -> None:

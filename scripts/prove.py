@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
+import secrets
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from packageurl import PackageURL
-
-from kiln import figures, manifest, paths
+from kiln import config, figures, manifest, paths
 from kiln.errors import KilnError, RefusedError
-from scripts import checks, engine, images, layer, native, proc, sbom, tree, versions, workspace
+from scripts import checks, engine, images, imds, layer, native, proc, verdicts, versions, workspace
 from scripts.guest import Guest
 from scripts.progress import Progress
 
@@ -23,7 +22,7 @@ SERVER_ROLE = "monai_label"
 """Images with this role have a server to be used by the real client."""
 
 
-def run(image: str, version: str | None = None) -> None:
+def run(image: str, version: str | None = None, config_path: Path | None = None) -> None:
     """Prove a version that was baked.
 
     Parameters
@@ -32,9 +31,13 @@ def run(image: str, version: str | None = None) -> None:
         Name of the image.
     version:
         Which one; by default the newest, proven or not.
+    config_path:
+        kiln.toml, by default the checkout's; it is read for an image with a driver.
 
     Raises
     ------
+    UsageError
+        kiln.toml cannot be meant, or has no such image.
     RefusedError
         A check refused.
     KilnError
@@ -44,15 +47,29 @@ def run(image: str, version: str | None = None) -> None:
     folder = paths.build_dir() / image
     made = versions.every(folder)
     place = made[-1] if version is None and made else images.resolve(image, version)
+    demand = config.load(config_path).demand(image) if _has_driver(versions.read(place)) else None
     with workspace.claim(folder):
         workspace.sweep(folder)
         with Progress(f"kiln prove {image}@{place.name}") as progress, workspace.workspace(folder) as work:
-            prove(place, folder, work, progress)
+            prove(place, folder, work, progress, demand)
 
 
-def is_current(version: Path) -> bool:
-    """Whether a version has a passed proof of this manifest by the checks as they are now."""
-    proof, disk = versions.read_proof(version), versions.read(version).disk
+def _has_driver(written: manifest.Manifest) -> bool:
+    return "compat" in checks.roles(written.facts)
+
+
+def is_current(version: Path, demand: manifest.Demand | None) -> bool:
+    """Whether a version has a passed proof of this manifest, by the checks and for what is asked of it now.
+
+    Parameters
+    ----------
+    version:
+        The version's folder.
+    demand:
+        What kiln.toml asks; passed over for an image without a driver.
+    """
+    proof, written = versions.read_proof(version), versions.read(version)
+    disk = written.disk
     path = version / disk.file
     return (
         proof is not None
@@ -61,6 +78,7 @@ def is_current(version: Path) -> bool:
         and proof.verdict == "passed"
         and proof.manifest_digest == manifest.sha256_file(version / "manifest.json")
         and proof.checks_digest == checks.digest()
+        and proof.demand == (demand if _has_driver(written) else None)
     )
 
 
@@ -72,6 +90,7 @@ class _Run:
     work: Path
     progress: Progress
     written: manifest.Manifest
+    demand: manifest.Demand | None
     found: list[manifest.Check] = field(default_factory=list)
     booted: manifest.Boot | None = None
 
@@ -84,7 +103,7 @@ class _Run:
         return self.version / "logs/prove.log"
 
     def refused(self) -> list[manifest.Check]:
-        return [check for check in self.found if check.outcome != "passed"]
+        return [check for check in self.found if check.outcome == "failed"]
 
     def attempt(self, stage: str, name: str, call: Callable[[], str]) -> None:
         """Record one check of ours: the call returns what is wrong, or nothing."""
@@ -110,41 +129,9 @@ class _Run:
 
 def _files(run: _Run) -> None:
     """The bytes are those that the manifest names."""
-    written, version = run.written, run.version
-
-    def disk() -> str:
-        path = version / written.disk.file
-        if not path.exists():
-            return f"{path.name} is missing"
-        return (
-            ""
-            if manifest.sha256_file(path) == written.disk.sha256
-            else f"{path.name} is not the disk that was baked"
-        )
-
-    def root() -> str:
-        return (
-            ""
-            if tree.digest(run.root)[0] == written.root.digest
-            else "the root is not the one that was sealed"
-        )
-
-    def bill() -> str:
-        path = version / "sbom.cdx.json"
-        if not path.exists():
-            return f"{path.name} is missing"
-        text = path.read_text(encoding="utf-8")
-        sbom.validate(text)
-        listed = {component["purl"].partition("?")[0] for component in json.loads(text)["components"]}
-        facts = written.facts
-        expected = {PackageURL("deb", "debian", name, v).to_string() for name, v in facts.packages.items()}
-        expected |= {PackageURL("pypi", None, name, v).to_string() for name, v in facts.distributions.items()}
-        missing = sorted(expected - listed)
-        return f"{path.name} lacks {len(missing)} packages, first {missing[0]}" if missing else ""
-
-    for name, call in (("disk digest", disk), ("root digest", root), ("sbom", bill)):
+    for name, wrong in verdicts.FILES.items():
         run.progress.detail(name)
-        run.attempt("files", name, call)
+        run.attempt("files", name, partial(wrong, run.version, run.written))
 
 
 def _static(run: _Run) -> None:
@@ -152,20 +139,23 @@ def _static(run: _Run) -> None:
     place = run.work / "static"
     run.found += checks.run(
         "static",
-        run.written.facts.roles,
+        checks.roles(run.written.facts),
         run.version / "proof-static.xml",
         run.log,
-        env={"KILN_ROOT": str(layer.merged(place)), "KILN_VERSION": run.written.version},
+        env={"KILN_ROOT": str(layer.merged(place)), "KILN_VERSION": run.written.version}
+        | ({"KILN_DEMAND": run.demand.model_dump_json()} if run.demand else {}),
         wrap=layer.command(run.root, place, []),
     )
     run.progress.detail(f"{sum(c.stage == 'static' for c in run.found)} checks")
 
 
 def _guest(run: _Run, has_server: bool, reference: Path) -> None:
-    """Boot the disk, check it live, and use its server by the real client."""
+    """Boot the disk, check it live, and use its server by the real client; then boot it once more."""
     written, progress = run.written, run.progress
-    disk, serial = run.version / written.disk.file, run.version / "logs/serial.log"
-    with Guest(disk, run.work, serial, progress=progress.detail) as guest:
+    disk, logs = run.version / written.disk.file, run.version / "logs"
+    asked = run.work / "metadata.log"
+    services = {imds.ADDRESS: imds.command(secrets.token_hex(), asked)}
+    with Guest(disk, run.work, logs / "serial.log", services=services, progress=progress.detail) as guest:
         with progress.stage("boot"):
             guest.wait_ssh()
             guest.wait_running()
@@ -175,7 +165,7 @@ def _guest(run: _Run, has_server: bool, reference: Path) -> None:
         with progress.stage("live"):
             run.found += checks.run(
                 "live",
-                written.facts.roles,
+                checks.roles(written.facts),
                 run.version / "proof-live.xml",
                 run.log,
                 options=[f"--ssh-config={guest.ssh_config}", f"--hosts=ssh://{guest.HOST}"],
@@ -186,27 +176,55 @@ def _guest(run: _Run, has_server: bool, reference: Path) -> None:
             with progress.stage("client"):
                 _client(run, guest.url, reference)
         with progress.stage("shutdown"):
+            first = guest.run(verdicts.IDENTITY)
             ended = guest.stop()
-    run.attempt(
-        "boot", "shutdown", lambda: "" if ended == "off" else "the guest did not shut down and was ended"
+    # On another snapshot: what the first boot made for itself, this one makes anew.
+    again = Guest(disk, run.work, logs / "serial-second.log", progress=progress.detail)
+    with progress.stage("second boot"), again:
+        again.wait_ssh()
+        second = again.run(verdicts.IDENTITY)
+    seen = verdicts.Boots(
+        ended=ended,
+        baked=written.disk.sha256,
+        after=manifest.sha256_file(disk),
+        first=first,
+        second=second,
+        requests=tuple(imds.requests(asked)),
     )
+    for name, wrong in verdicts.BOOTS.items():
+        run.attempt("boot", name, partial(wrong, seen))
 
-    def unchanged() -> str:
-        return "" if manifest.sha256_file(disk) == written.disk.sha256 else "the boot changed the disk"
 
-    run.attempt("boot", "disk unchanged", unchanged)
+def session(url: str, folder: Path, log: Path) -> None:
+    """Have the real client work with a server.
+
+    Parameters
+    ----------
+    url:
+        Address of the server.
+    folder:
+        Existing folder for what the client got.
+    log:
+        Gets what it writes.
+
+    Raises
+    ------
+    KilnError
+        A call was not answered as it should.
+    """
+    annotate = Path(__file__).with_name("annotate.py")
+    proc.run([sys.executable, annotate, url, folder], log, what="the client's session", timeout=1800)
 
 
 def _client(run: _Run, url: str, reference: Path) -> None:
     mine = run.work / "client"
     mine.mkdir()
-    annotate = Path(__file__).with_name("annotate.py")
 
-    def session() -> str:
-        proc.run([sys.executable, annotate, url, mine], run.log, what="the client's session", timeout=1800)
+    def attempt() -> str:
+        session(url, mine, run.log)
         return ""
 
-    run.attempt("client", "session", session)
+    run.attempt("client", "session", attempt)
     run.found += checks.run(
         "client",
         run.written.facts.roles,
@@ -216,7 +234,9 @@ def _client(run: _Run, url: str, reference: Path) -> None:
     )
 
 
-def prove(version: Path, folder: Path, work: Path, progress: Progress) -> None:
+def prove(
+    version: Path, folder: Path, work: Path, progress: Progress, demand: manifest.Demand | None
+) -> None:
     """Prove a version; ``latest`` moves to it if every check passes.
 
     Parameters
@@ -229,6 +249,8 @@ def prove(version: Path, folder: Path, work: Path, progress: Progress) -> None:
         The run's work folder.
     progress:
         Where it is shown.
+    demand:
+        What kiln.toml asks; passed over for an image without a driver.
 
     Raises
     ------
@@ -244,7 +266,7 @@ def prove(version: Path, folder: Path, work: Path, progress: Progress) -> None:
         raise KilnError(
             f"{version} has no root folder any more", "old versions keep their disk only: bake again"
         )
-    run = _Run(version, work, progress, written)
+    run = _Run(version, work, progress, written, demand if _has_driver(written) else None)
     has_server = SERVER_ROLE in written.facts.roles
     # An earlier proof stands until this one is written; its details do not.
     for old in version.glob("proof-*.xml"):
@@ -276,6 +298,7 @@ def prove(version: Path, folder: Path, work: Path, progress: Progress) -> None:
         seconds=round(seconds, 2),
         machine=_machine(run.booted),
         verdict="refused" if run.refused() else "passed",
+        demand=run.demand,
         boot=run.booted,
         checks=run.found,
     )
@@ -292,6 +315,9 @@ def prove(version: Path, folder: Path, work: Path, progress: Progress) -> None:
             f"read {version / 'proof.json'}, mend it, then bake; latest stays where it was"
             + (" (damaged files: kiln bake --force)" if refused[0].stage == "files" else ""),
         )
+    for check in run.found:
+        if check.outcome != "passed":
+            progress.say(f"{check.outcome}  {check.id}: {check.message}")
     versions.set_latest(folder, version.name)
     progress.say(f"proven: {len(run.found)} checks passed in {seconds:.0f} s; latest is {version.name}")
     if has_server and run.booted is not None and run.booted.ready:

@@ -6,11 +6,12 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,34 @@ def machine(accelerator: str, cores: int, memory_mib: int) -> list[str]:
         *("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={FIRMWARE}"),
         *("-drive", f"if=pflash,unit=1,format=raw,snapshot=on,file={FIRMWARE_VARIABLES}"),
     ]
+
+
+def network(ports: Mapping[int, int], services: Mapping[str, Sequence[str]], online: bool) -> str:
+    """Value of ``-netdev``, of the network ``net``.
+
+    Parameters
+    ----------
+    ports:
+        Port of the guest → port of 127.0.0.1 that leads there; 0 takes a free one.
+    services:
+        Address and port that the guest reaches → command that is started for each connection.
+    online:
+        Whether the guest may reach other machines.
+
+    Returns
+    -------
+    str
+        For QEMU's own network stack, SLIRP.
+    """
+    parts = ["user", "id=net", f"restrict={'off' if online else 'on'}"]
+    if services:
+        # SLIRP forwards addresses of its own network only. An address of 169.0.0.0/8 is an ordinary one to
+        # the guest, as 169.254.0.0/16 would not be, and the metadata service is within.
+        parts.append("net=169.0.0.0/8")
+    parts += [f"hostfwd=tcp:127.0.0.1:{ours}-:{theirs}" for theirs, ours in ports.items()]
+    for address, command in services.items():
+        parts.append(f"guestfwd=tcp:{address}-cmd:{shlex.join(command)}".replace(",", ",,"))
+    return ",".join(parts)
 
 
 class Qemu:

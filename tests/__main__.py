@@ -1,4 +1,4 @@
-"""``make test``: lint, one proven image, every test. What fails ends it; pytest's summary closes it."""
+"""``make test``: lint, one proven image, every test, and last whether every task ran. What fails ends it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ STEPS: tuple[tuple[str, list[str]], ...] = (
     ("one proven image", [str(BIN / "kiln"), "bake", "monai-label"]),
     (
         "tests on it",
-        [sys.executable, "-m", "pytest", "-ra", "tests/molecule", "tests/defects", "tests/accidents"],
+        [
+            *(sys.executable, "-m", "pytest", "-ra"),
+            *("tests/molecule", "tests/defects", "tests/accidents", "tests/benchmarks", "tests/guest"),
+            # Last: what the bake and the scenarios ran is noted by then.
+            "tests/coverage",
+        ],
     ),
 )
 

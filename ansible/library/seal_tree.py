@@ -19,7 +19,18 @@ description:
     container engine covers with its own resolv.conf, hosts and hostname. For this it binds the tree, without
     its submounts, below /run for as long as it works.
   - A symbolic link is never followed out of the tree.
+  - It refuses, before it touches anything, a host without the mark of a build, and one that has a file system
+    of the network mounted, which somebody works with.
 options:
+  build:
+    description: A path that only a machine under build has.
+    type: path
+    required: true
+  foreign:
+    description: Kinds of file system that no build mounts.
+    type: list
+    elements: str
+    default: []
   tree:
     description: Root of the image.
     type: path
@@ -124,6 +135,14 @@ def lock(shadow: Path, accounts: list[str]) -> bool:
     return True
 
 
+def objection(build: Path, mounts: str, foreign: list[str]) -> str:
+    """Why this host is no build, from the text of /proc/mounts; empty where it is one."""
+    if not build.exists():
+        return f"{build} is missing, which every build has: this host is no image under build"
+    found = [line.split()[1] for line in mounts.splitlines() if line.split()[2] in foreign]
+    return f"{found[0]} is mounted from the network: somebody works with this host" if found else ""
+
+
 def seal(tree: Path, parameters: dict[str, object]) -> list[str]:
     """Do all of it; return what changed, as paths of the image."""
     inside = [pattern for folder in parameters["empty"] for pattern in (f"{folder}/*", f"{folder}/.[!.]*")]
@@ -147,11 +166,13 @@ def main() -> None:
     """Run as an Ansible module."""
     lists = {
         name: {"type": "list", "elements": "str", "default": []}
-        for name in ("remove", "empty", "truncate", "lock")
+        for name in ("remove", "empty", "truncate", "lock", "foreign")
     }
-    module = AnsibleModule(
-        {"tree": {"type": "path", "required": True}, "write": {"type": "dict", "default": {}}, **lists}
-    )
+    paths = {name: {"type": "path", "required": True} for name in ("tree", "build")}
+    module = AnsibleModule({**paths, "write": {"type": "dict", "default": {}}, **lists})
+    mounts = Path("/proc/mounts").read_text()
+    if refused := objection(Path(module.params["build"]), mounts, module.params["foreign"]):
+        module.fail_json(msg=f"{refused}. Nothing was changed.")
     BELOW.mkdir(exist_ok=True)
     try:
         module.run_command(

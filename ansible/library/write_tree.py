@@ -1,11 +1,13 @@
 #!/usr/bin/python
-"""Writes several files, folders and links in one call: a loop over template costs a second for each."""
+"""Removes and writes files, folders and links in one call: a loop over template costs a second for each."""
 
 from __future__ import annotations
 
+import glob
 import grp
 import os
 import pwd
+import shutil
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -13,8 +15,16 @@ from ansible.module_utils.basic import AnsibleModule
 DOCUMENTATION = r"""
 module: write_tree
 short_description: Write several files, folders and links at once
-description: Folders come first, in the order given, then files, then links. A file is replaced in one step.
+description: >-
+  What is to be absent goes first; then come folders, in the order given, then files, then links. A file is
+  replaced in one step.
 options:
+  absent:
+    description: >-
+      Paths or globs to remove, folders with all that is in them; ** crosses folders and follows no link.
+    type: list
+    elements: path
+    default: []
   folders:
     description: Folders, with the missing ones above them; path, owner and mode of each.
     type: list
@@ -84,17 +94,38 @@ def link(path: Path, target: str) -> bool:
     return True
 
 
+def named(pattern: str) -> list[Path]:
+    """Paths that a glob names, a folder before what is in it; a path without wildcards stands for itself."""
+    if not glob.has_magic(pattern):
+        return [Path(pattern)]
+    return sorted(Path("/").glob(pattern.lstrip("/")))
+
+
+def gone(path: Path) -> bool:
+    """Remove a file, a link, or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+        return True
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(
         {
+            "absent": {"type": "list", "elements": "path", "default": []},
             "folders": {"type": "list", "elements": "dict", "options": FOLDER, "default": []},
             "files": {"type": "list", "elements": "dict", "options": FILE, "default": []},
             "links": {"type": "dict", "default": {}},
         }
     )
     given = module.params
-    changed = [f["path"] for f in given["folders"] if folder(Path(f["path"]), f["owner"], f["mode"])]
+    changed = [str(path) for pattern in given["absent"] for path in named(pattern) if gone(path)]
+    changed += [f["path"] for f in given["folders"] if folder(Path(f["path"]), f["owner"], f["mode"])]
     changed += [
         f["dest"] for f in given["files"] if file(Path(f["dest"]), f["content"], f["owner"], f["mode"])
     ]

@@ -6,6 +6,7 @@ build {
     playbook_file           = var.playbook
     command                 = var.ansible_command
     use_proxy               = false
+    skip_version_check      = true
     user                    = "root"
     inventory_file_template = "default ansible_host=${var.container} ansible_connection=community.docker.docker ansible_python_interpreter=/usr/bin/python3\n"
     extra_arguments         = ["--extra-vars", "@${var.extra_vars}"]

@@ -1,4 +1,4 @@
-"""``make bench``: every measurement, then the campaigns whole. Takes about an hour; writes build/figures."""
+"""``make bench``: every measurement, then the campaigns whole. Takes two hours; writes build/figures."""
 
 from __future__ import annotations
 
@@ -12,11 +12,17 @@ STEPS: tuple[tuple[str, list[str], dict[str, str]], ...] = (
     ("bake twice, kill twice", [PYTHON, "-m", "tests.benchmarks.bake_twice"], {}),
     ("bake over bare", [PYTHON, "-m", "tests.benchmarks.bake_over_bare"], {}),
     ("start over import", [PYTHON, "-m", "tests.benchmarks.start_over_import"], {}),
+    ("image bytes over plain", [PYTHON, "-m", "tests.benchmarks.image_bytes"], {}),
+    ("baked over install", [PYTHON, "-m", "tests.benchmarks.baked_over_install"], {}),
+    ("readahead over plain", [PYTHON, "-m", "tests.benchmarks.readahead"], {}),
+    ("every defect by itself", [PYTHON, "-m", "tests.benchmarks.defects"], {}),
     (
         "both signals in every stage",
         [PYTHON, "-m", "pytest", "-q", "tests/accidents"],
         {"KILN_CAMPAIGN": "whole"},
     ),
+    ("bake by Docker", [PYTHON, "-m", "tests.benchmarks.bake_by_docker"], {}),
+    ("task coverage", [PYTHON, "-m", "tests.benchmarks.task_coverage"], {}),
     ("figures", [PYTHON, "-m", "kiln.figures"], {}),
 )
 

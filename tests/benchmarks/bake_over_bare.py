@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ import yaml
 
 from kiln import config, errors, figures, paths
 from kiln.errors import KilnError
-from scripts import archive, bake, base, dpkg, inputs, mirrors, workspace
+from scripts import archive, bake, base, dpkg, driver, inputs, mirrors, workspace
 from scripts.progress import Progress
+from tests.benchmarks import lock_parts
 
 IMAGE = "monai-label"
 COMMAND = "make bench (tests/benchmarks/bake_over_bare.py)"
@@ -42,6 +44,7 @@ MADE_BY_SCRIPT = (
 
 LEFTOVERS = (
     "etc/.resolv.conf.*",
+    "var/log/apt/eipp.log.xz",
     "var/cache/ldconfig/aux-cache",
     "run/*",
     "var/lib/dpkg/*-old",
@@ -84,12 +87,14 @@ def _accounts() -> set[str]:
     return {f"etc/{name}{end}" for name in ("passwd", "shadow", "group", "gshadow") for end in ("", "-")}
 
 
-def run_full(resolved: inputs.Resolved, root: Path, work: Path, progress: Progress) -> float:
+def run_full(
+    resolved: inputs.Resolved, root: Path, work: Path, progress: Progress, lent: Mapping[str, Path]
+) -> float:
     """Seconds of the bake's own Packer stage on a base root."""
     release = {"image": IMAGE, "version": "20000101T000000Z-00000000", "input_digest": resolved.digest,
                "git_commit": "none", "base": "bench"}  # fmt: skip
     start = time.monotonic()
-    bake.run_packer(resolved, release, root, work, work / "packer.log", progress)
+    bake.run_packer(resolved, release, root, work, work / "packer.log", progress, lent)
     return time.monotonic() - start
 
 
@@ -99,17 +104,26 @@ def role_variables(resolved: inputs.Resolved) -> dict[str, Any]:
     return {**defaults, **inputs.variables(resolved.settings, [ROLE])}
 
 
-def run_bare(resolved: inputs.Resolved, root: Path, full: Path, work: Path) -> float:
+def left_out() -> list[dict[str, str]]:
+    """What the server's role removes from the environment: globs and their reasons."""
+    internal = yaml.safe_load((inputs.ROLES / ROLE / "vars/main.yml").read_text(encoding="utf-8"))
+    rows: list[dict[str, str]] = internal[f"__{ROLE}_left_out"]
+    return rows
+
+
+def run_bare(
+    resolved: inputs.Resolved, root: Path, full: Path, work: Path, lent: Mapping[str, Path]
+) -> float:
     """Seconds of the bare script on a base root."""
     apt = archive.folder()
     loan = mirrors.lend(work, apt)
     settings = work / "kiln-build"
-    lock = (paths.ROOT / "requirements/monai-label.lock").read_text()
-    by_pip = re.compile(r"(?m)^monailabel==.*\n(?:[ ].*\n)*")
-    (settings / "rest.txt").write_text(by_pip.sub("", lock))
-    (settings / "monailabel.txt").write_text(by_pip.findall(lock)[0])
-    shutil.copy(paths.ROOT / "requirements/uv.lock", settings / "uv.txt")
-    (settings / "installed.lock").write_text(lock)
+    for name, path in lent.items():
+        shutil.copy(path, settings / name)
+    lock = paths.ROOT / "requirements/monai-label.lock"
+    lock_parts.write(lock, settings)
+    shutil.copy(lock, settings / "installed.lock")
+    (settings / "left-out").write_text("".join(f"{row['glob']}\n" for row in left_out()))
     prepared = next((full / "var/lib/monai-label/cache").glob("prepared-*"))
     (settings / "prepared").write_text("/" + str(prepared.relative_to(full)))
     before = listing(root)
@@ -173,6 +187,11 @@ def main(rounds: int) -> None:
         progress = held.enter_context(Progress("bake.full_over_bare"))
         work = held.enter_context(workspace.workspace(folder))
         resolved = inputs.resolve(IMAGE, settings, work / "inputs.log")
+        # Neither side compiles: a bake does once for a kernel and a driver, and keeps the package.
+        modules = driver.make(
+            resolved.lock, inputs.packages(driver.ROLE), resolved.inputs.tools, work, work / "driver.log",
+            progress.detail,
+        )  # fmt: skip
         ratios = []
         for number in range(rounds):
             place = work / str(number)
@@ -185,10 +204,10 @@ def main(rounds: int) -> None:
                 )
             warm()
             with progress.stage("full"), archive.hold():
-                full = run_full(resolved, roots["full"], work, progress)
+                full = run_full(resolved, roots["full"], work, progress, modules)
             warm()
             with progress.stage("bare"), archive.hold():
-                bare = run_bare(resolved, roots["bare"], roots["full"], place)
+                bare = run_bare(resolved, roots["bare"], roots["full"], place, modules)
             compare(roots["full"], roots["bare"])
             ratios.append(full / bare)
             print(

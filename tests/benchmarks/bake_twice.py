@@ -40,13 +40,9 @@ def bake(*options: str) -> float:
     return time.monotonic() - start
 
 
-def containers() -> list[str]:
+def containers() -> set[str]:
     """Ids of the containers that runs of ours have on this machine, running or not."""
-    found = engine.find(images.resolve(IMAGE) / "root")
-    done = found.call("ps", "--all", "--quiet", "--filter", f"label={engine.LABEL}")
-    if done.returncode:
-        raise SystemExit(f"containers cannot be listed: {done.stderr.strip()}")
-    return done.stdout.split()
+    return {identity for found in engine.answering() for identity in found.containers()}
 
 
 def kill_in(stage: str, after: float) -> None:
@@ -82,15 +78,15 @@ def main() -> None:
     before = images.resolve(IMAGE)
     seconds = versions.read(before).seconds
     longest = max(MAKING, key=lambda stage: seconds[stage])
-    foreign = set(containers())
+    foreign = containers()
     kill_in(longest, seconds[longest] / 2)
     kill_in("native", INTO_NATIVE)
-    if not set(containers()) - foreign:
+    if not containers() - foreign:
         raise SystemExit("the bake killed in native had no container yet, or none any more")
     if images.resolve(IMAGE) != before:
         raise SystemExit("a killed bake moved latest")
     full = bake("--force")
-    if left := sorted(set(containers()) - foreign):
+    if left := sorted(containers() - foreign):
         raise SystemExit(f"containers left behind: {left}")
     unchanged = bake()
     if folders := list((paths.build_dir() / IMAGE / ".work").glob("*")):

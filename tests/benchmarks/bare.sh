@@ -26,8 +26,11 @@ service() {
         MPLCONFIGDIR=$home/cache/matplotlib "$@"
 }
 
+shopt -s nullglob
+debs=("$settings"/*.deb)
 # shellcheck disable=SC2086  # a list of words
-inside env INITRD=No apt-get -qq -o Dpkg::Options::=--force-unsafe-io --no-install-recommends -y install $packages >/dev/null
+inside env INITRD=No apt-get -qq -o Dpkg::Options::=--force-unsafe-io --no-install-recommends -y install \
+    $packages "${debs[@]/#"$settings"//run/kiln-build}" >/dev/null
 
 # Accounts and the files that the roles write.
 inside groupadd --gid 10001 monai-label
@@ -46,6 +49,11 @@ inside python3 -m venv --clear --without-pip $opt/venv
 inside $opt/setup/bin/uv pip install -q --python $opt/venv --no-deps --require-hashes -r $opt/setup/rest.txt
 inside $opt/setup/bin/pip --python $opt/venv/bin/python install -q --no-deps --no-compile --require-hashes \
     -r $opt/setup/monailabel.txt
+shopt -s globstar
+while read -r glob; do
+    # shellcheck disable=SC2086  # a glob
+    rm -rf "$root$opt"/venv/lib/python3*/site-packages/$glob
+done <"$settings/left-out"
 inside $opt/venv/bin/python -m compileall -qq -f -j2 --invalidation-mode unchecked-hash $opt/venv/lib
 rm -rf "${root:?}$opt/setup" "$root$opt/venv/.lock"
 cp "$settings/installed.lock" "$root$opt/venv/installed.lock"
@@ -54,7 +62,8 @@ cp "$settings/installed.lock" "$root$opt/venv/installed.lock"
 service cp --recursive $opt/venv/monailabel/sample-apps/"$app" $home/apps/
 inside install -d -o monai-label -g monai-label -m 750 "$home/apps/$app/model"
 service $opt/venv/bin/python $opt/kiln_prepare.py "--app=$home/apps/$app" "--models=$models" \
-    --weights=random "--seed=$seed" "--done=$(cat "$settings/prepared")" >/dev/null
+    --weights=random "--seed=$seed" --environment=/etc/kiln/monai-label.env \
+    "--within=$opt,$home/apps,$home/cache" "--done=$(cat "$settings/prepared")" >"$root$opt/readahead.list"
 
 # Clean.
 umount --recursive "$root/run"

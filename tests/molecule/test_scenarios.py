@@ -1,4 +1,4 @@
-"""Each role's scenario: base and seal on the cached base root, the others on a baked one."""
+"""Each role's scenario: on the cached base root, or where that would cost minutes on a baked one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from kiln import config, paths
-from scripts import archive, base, engine, inputs, mirrors
+from scripts import archive, base, coverage, driver, engine, inputs, mirrors
 
 BIN = Path(sys.executable).parent
-ON_BASE = ("base", "seal")
+ON_BAKED = ("monai_label",)
+"""Roles whose scenario starts from the root of the proven image."""
 SHARED = paths.ROOT / ".config/molecule/config.yml"
 SCENARIOS = sorted(path.parent.name for path in (paths.ROOT / "molecule").glob("*/molecule.yml"))
 
@@ -30,6 +31,16 @@ def base_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "root"
 
 
+def lent(scenario: str, folder: Path) -> dict[str, Path]:
+    """What the container of a scenario sees beside the lists: modules for nvidia, compiled as for a bake."""
+    if scenario != driver.ROLE:
+        return {}
+    wanted = [inputs.packages(role) for role in ("base", driver.ROLE)]
+    lock = archive.resolve(base.PACKAGES, wanted, folder / "log", driver.SOURCES)
+    made = driver.make(lock, wanted[1], inputs.tools(), folder, folder / "log", print)
+    return {**made, "nvidia_repository": paths.ROOT / "tests/fixtures/nvidia_repository"}
+
+
 def baked_root() -> Path:
     """The root of the proven image: installing torch once more would cost minutes."""
     latest = paths.build_dir() / "monai-label/latest"
@@ -41,15 +52,16 @@ def baked_root() -> Path:
 @pytest.mark.root
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_scenario(scenario: str, base_root: Path, tmp_path: Path) -> None:
-    root = base_root if scenario in ON_BASE else baked_root()
+    root = baked_root() if scenario in ON_BAKED else base_root
     environment = {k: v for k, v in engine.find(root).environment().items() if k != "PYTHONDONTWRITEBYTECODE"}
-    loan = mirrors.lend(tmp_path, archive.folder())
+    loan = mirrors.lend(tmp_path, archive.folder(), lent(scenario, tmp_path))
     command = [BIN / "molecule", "--base-config", SHARED, "test", "--scenario-name", scenario]
     with archive.hold():
         done = subprocess.run(
             command,
             env={
                 **environment,
+                **coverage.environment(),
                 "PATH": f"{BIN}:{environment['PATH']}",
                 "KILN_MOLECULE_ROOT": str(root),
                 "KILN_MOLECULE_LOAN": json.dumps(dataclasses.asdict(loan)),

@@ -75,6 +75,7 @@ def checked(of: Path, verdict: str = "passed") -> manifest.Proof:
         seconds=60.0,
         machine="2 cores, 8 GiB, tcg",
         verdict="passed" if verdict == "passed" else "refused",
+        demand=None,
         boot=manifest.Boot(accelerator="tcg", ssh=20.0, running=30.0, ready=None),
         checks=[passed] if verdict == "passed" else [passed, failed],
     )

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from kiln import paths
 from kiln.manifest import Check
 from scripts import checks
+from tests.unit import contract
 
 GOOD = "def test_good():\n    pass\n"
 CASES = {
@@ -45,13 +47,58 @@ def test_a_passed_check_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [(check.outcome, check.id.rpartition("::")[2]) for check in found] == [("passed", "test_good")]
 
 
+TELLS = """
+import json
+def test_tells(record_property):
+    record_property("check", json.dumps({told}))
+    assert {holds}, "it does not hold"
+"""
+WAIVED = {
+    "outcome": "waived",
+    "message": "R535 has ended",
+    "waiver": {"check": "driver-support", "reason": "580 follows soon", "until": "2027-03-31"},
+}
+
+
+@pytest.mark.parametrize("told", [WAIVED, {"outcome": "not-for-stable", "message": "R535 has ended"}, {}])
+def test_what_a_check_tells_is_in_the_proof(
+    told: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (found,) = _run(tmp_path, monkeypatch, TELLS.format(told=told, holds=True))
+    said = found.model_dump(mode="json", exclude_none=True)
+    assert said | told == said
+    assert (found.outcome == "passed") is (told == {})
+
+
+def test_what_a_check_tells_never_makes_it_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (found,) = _run(tmp_path, monkeypatch, TELLS.format(told=WAIVED, holds=False))
+    assert (found.outcome, found.message, found.waiver) == ("failed", "it does not hold", None)
+
+
+def test_waived_and_not_for_stable_are_no_failures_of_the_junit(tmp_path: Path) -> None:
+    one = checks.failed("static", "x", "y")
+    both = [one.model_copy(update={"outcome": outcome}) for outcome in ("waived", "not-for-stable")]
+    checks.junit(tmp_path / "proof.xml", both)
+    suite = ET.parse(tmp_path / "proof.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "0")
+
+
+def test_checks_of_what_goes_together_come_with_the_role_nvidia() -> None:
+    for roles, there in ((["base", "nvidia", "seal"], True), (["base", "seal"], False)):
+        facts = contract.made().facts.model_copy(update={"roles": roles})
+        found = checks.files("static", checks.roles(facts))
+        assert (checks.CHECKS / "static/test_compat.py" in found) is there
+
+
 def test_a_changed_check_changes_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "CHECKS", tmp_path)
     (tmp_path / "test_base.py").write_text("a")
     before = checks.digest()
     (tmp_path / "test_base.py").write_text("b")
     assert checks.digest() != before
-    assert all(Path(checks.__file__).with_name(name).is_file() for name in checks.DECIDING)
+    assert all((paths.ROOT / name).is_file() for name in checks.DECIDING)
+    judge = {path.name for path in (paths.ROOT / "kiln/compat").iterdir() if path.is_file()}
+    assert judge - {"__init__.py"} == {Path(name).name for name in checks.DECIDING if "compat" in name}
 
 
 def test_a_role_without_static_checks_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

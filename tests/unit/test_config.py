@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import shutil
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,8 @@ models = [
 ]
 weights = "random"
 root_gb = 40
+driver = "debian"
+instance_types = ["g5.xlarge", "g4dn.xlarge"]
 
 [[waiver]]
 check = "driver-support"
@@ -93,7 +96,7 @@ def test_an_unknown_image_gets_the_known_ones(folder: Path) -> None:
 MISTAKES = [
     ("models = [", "modles = [", 8, "unknown key image.monai-label.modles", "did you mean 'models'?"),
     ("[project]", "[projct]", 2, "unknown key projct", "did you mean 'project'?"),
-    ("until =", "untill =", 18, "unknown key waiver[1].untill", "did you mean 'until'?"),
+    ("until =", "untill =", 20, "unknown key waiver[1].untill", "did you mean 'until'?"),
     ("root_gb = 40", 'root_gb = "40"', 13, "root_gb is '40': not a whole number", "root_gb = 40"),
     ("root_gb = 40", "root_gb = true", 13, "root_gb is True: not a whole number", "root_gb = 40"),
     ("root_gb = 40", "root_gb = 40.0", 13, "root_gb is 40.0: not a whole number", "root_gb = 40"),
@@ -112,12 +115,27 @@ MISTAKES = [
     ("root_gb = 40", 'playbook = "no.yml"', 13, "there is no file", "playbook = "),
     ("root_gb = 40", 'template = "packer/no"', 13, "there is no folder", "template = "),
     ("root_gb = 40", 'base = "debian-13"', 13, "base is 'debian-13'", "'debian-12'"),
-    ("2027-03-31", '"2027-03-31"', 18, "until is '2027-03-31': not a date", "until = 2027-03-31"),
+    ("2027-03-31", '"2027-03-31"', 20, "until is '2027-03-31': not a date", "until = 2027-03-31"),
+    ('"driver-support"', '"driver-suport"', 18, "no check of that name can be waived", "check = "),
+    ('"driver-support"', '"driver-gpu"', 18, "driver-support can", 'check = "driver-support"'),
+    ('reason = "the next release has it"', 'reason = "later"', 19, "shorter than 10 characters", "reason = "),
+    ('reason = "the next release has it"', "", 17, "waiver[1].reason is missing", "add reason = "),
+    ("until = 2027-03-31", "", 17, "waiver[1].until is missing", "add until = 2027-03-31"),
+    ('"debian"', '"ubuntu"', 14, "driver is 'ubuntu'", "'debian', 'nvidia_repository' or 'preinstalled'"),
+    (
+        '"g4dn.xlarge"',
+        '"g4dm.xlarge"',
+        15,
+        "instance_types[2]: g4dm.xlarge is an unknown",
+        "EC2 instance types",
+    ),
+    ('"g5.xlarge"', '"g5.3xlarge"', 15, "instance_types[1]: g5.3xlarge is an unknown", "EC2 instance types"),
+    ('"g5.xlarge"', '"g5"', 15, "instance_types[1] is 'g5': it must match", "EC2 instance types"),
     ("root_gb = 40", "root_gb = fourty", 13, "this is no TOML: Invalid value", "text needs quotes"),
     ("root_gb = 40", 'root_gb = 40\napp = "x"', 14, "Cannot overwrite a value", "may stand once"),
     ('app = "radiology"', 'app = "radiology', 7, "Illegal character", "text ends on its own line"),
     ("[project]", "[project", 2, "this is no TOML", ""),
-    ("2027-03-31", "2027-13-31", 18, "this is no TOML", ""),
+    ("2027-03-31", "2027-13-31", 20, "this is no TOML", ""),
 ]
 
 
@@ -150,6 +168,14 @@ def test_weights_are_those_that_the_role_accepts(folder: Path) -> None:
     for origin in accepted:
         assert load(folder, GOOD.replace('"random"', f'"{origin}"')).select("monai-label").weights == origin
     refused(folder, GOOD.replace('"random"', '"test"'))
+
+
+def test_what_a_driver_is_judged_against(folder: Path) -> None:
+    past = GOOD.replace("2027-03-31", "2020-01-01")
+    for text, until in ((GOOD, date(2027, 3, 31)), (past, date(2020, 1, 1))):
+        demand = load(folder, text).demand("monai-label")
+        assert demand.instance_types == ["g5.xlarge", "g4dn.xlarge"]
+        assert [(one.check, one.until) for one in demand.waivers] == [("driver-support", until)]
 
 
 def test_every_mistake_is_counted(folder: Path) -> None:

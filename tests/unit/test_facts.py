@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import lzma
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from kiln import compat
 from kiln.errors import KilnError
 from scripts import facts
+from tests.unit import elf
 from tests.unit.roots import SITE, add_distribution, put
 
 STATUS = """\
@@ -56,6 +57,7 @@ def server(root: Path) -> Path:
     add_distribution(root, "torch", "2.10.0")
     add_distribution(root, "Typing_Extensions", "4.15.0")
     put(root / SITE / "torch/version.py", TORCH)
+    put(root / SITE / "torch/lib/libtorch_python.so", b"\x7fELF\0sm_86\n\0sm_75 sm_86 compute_90\0sm_\0")
     put(root / facts.WEIGHTS, '{"origin": "random"}')
     put(root / facts.SETTINGS / "1.json", "{}")
     put(root / facts.SETTINGS / "10.json", "{}")
@@ -70,6 +72,7 @@ def test_a_bare_root(root: Path) -> None:
         "driver": None,
         "cuda": None,
         "torch": None,
+        "architectures": [],
         "monai_label": None,
         "python": "3.11.2",
         "debian": "12.12",
@@ -85,6 +88,7 @@ def test_a_bare_root(root: Path) -> None:
 def test_a_server(server: Path) -> None:
     found = facts.read(server, ["base", "monai_label", "seal"])
     assert (found.torch, found.cuda, found.monai_label) == ("2.10.0+cu128", "12.8", "0.8.5")
+    assert found.architectures == ["sm_75", "sm_86", "compute_90"]
     assert found.distributions == {"monailabel": "0.8.5", "torch": "2.10.0", "typing-extensions": "4.15.0"}
     assert (found.settings_schemas, found.weights) == ([1, 2, 10], "random")
 
@@ -92,17 +96,19 @@ def test_a_server(server: Path) -> None:
 def test_a_torch_without_cuda(server: Path) -> None:
     put(server / SITE / "torch/version.py", "__version__ = '2.10.0+cpu'\ncuda: Optional[str] = None\n")
     found = facts.read(server, [])
-    assert (found.torch, found.cuda) == ("2.10.0+cpu", None)
+    assert (found.torch, found.cuda, found.architectures) == ("2.10.0+cpu", None, [])
 
 
-@pytest.mark.parametrize(
-    ("name", "pack"),
-    [("nvidia-current.ko", bytes), ("nvidia.ko", bytes), ("nvidia.ko.xz", lzma.compress)],
-)
-def test_the_driver_is_the_modules(root: Path, name: str, pack: Callable[[bytes], bytes]) -> None:
-    module = b"\x7fELF\0license=NVIDIA\0version=535.247.01\0srcversion=9\0"
-    put(root / facts.MODULES / KERNEL / "updates/dkms" / name, pack(module))
-    assert facts.read(root, []).driver == "535.247.01"
+def test_the_stack_is_what_the_manifest_gets(server: Path) -> None:
+    put(server / facts.MODULES / KERNEL / "updates/nvidia-current.ko", elf.nvidia())
+    found = facts.read(server, [])
+    assert found.driver is not None
+    assert facts.stack(server) == compat.Stack.of(found)
+
+
+def test_a_stack_of_two_kernels_has_none(server: Path) -> None:
+    (server / facts.MODULES / "6.1.0-2-amd64").mkdir()
+    assert facts.stack(server).kernel is None
 
 
 PLANTED: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -145,9 +151,9 @@ PLANTED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda r: put(r / facts.SETTINGS / "new.json", "{}"),
         "not named by a schema's number",
     ),
-    "module without a version": (
+    "module that is none": (
         lambda r: put(r / facts.MODULES / KERNEL / "nvidia.ko", b"\x7fELF"),
-        "nvidia.ko names no version",
+        "nvidia.ko is no kernel module",
     ),
 }
 

@@ -10,7 +10,7 @@ import pytest
 
 from kiln.errors import KilnError, UsageError
 from scripts import images
-from tests.unit import contract
+from tests.unit import contract, test_compat
 
 OLD, NEW = "20250101T000000Z-01234567", "20260101T000000Z-89abcdef"
 
@@ -129,6 +129,50 @@ def test_show_tells_why_a_version_was_refused(build: Path, capsys: pytest.Captur
     document = json.loads(capsys.readouterr().out)
     assert document["manifest"]["facts"]["roles"] == ["base", "seal"]
     assert document["proof"]["verdict"] == document["verdict"] == "refused"
+
+
+def with_driver(build: Path, until: str) -> None:
+    """A proven version with Debian's driver and a waiver."""
+    folder = contract.put(build, verdict="passed")
+    made = json.loads((folder / "manifest.json").read_text())
+    stack = test_compat.STACK
+    assert stack.driver is not None
+    made["facts"] |= {
+        "kernel": stack.kernel,
+        "driver": stack.driver.model_dump(mode="json"),
+        "torch": stack.torch,
+        "cuda": stack.cuda,
+        "architectures": stack.architectures,
+    }
+    (folder / "manifest.json").write_text(json.dumps(made))
+    proof = contract.checked(folder).model_dump(mode="json")
+    waiver = {"check": "driver-support", "reason": "580 in the next release", "until": until}
+    proof["demand"] = {"instance_types": ["g5.xlarge", "g7e.2xlarge", "c6i.large"], "waivers": [waiver]}
+    waived = {"outcome": "waived", "message": "R535 has ended [so to say]", "waiver": waiver}
+    proof["checks"].append({"id": "static::test_d", "stage": "static", "seconds": 0, **waived})
+    (folder / "proof.json").write_text(json.dumps(proof))
+
+
+@pytest.mark.parametrize(("until", "outcome"), [("9999-12-31", "waived"), ("2020-01-01", "not-for-stable")])
+def test_show_tells_which_instance_types_an_image_suits(
+    build: Path, capsys: pytest.CaptureFixture[str], until: str, outcome: str
+) -> None:
+    with_driver(build, until)
+    images.print_version("tiny", None, as_json=False)
+    text = capsys.readouterr().out
+    for line in (
+        "2 of 2 checks",
+        "535.309.01, proprietary modules",
+        "gpu code",
+        "g5.xlarge (1 × A10G, compute 8.6): suits",
+        "g7e.2xlarge (1 × RTX PRO 6000 Blackwell, compute 12.0): refused: ",
+        "c6i.large (no GPU): suits",
+        "static::test_d: R535 has ended [so to say]",
+    ):
+        assert line in text, text
+    assert [line.split()[0] for line in text.splitlines() if "static::test_d" in line] == [outcome]
+    images.print_images(as_json=True)
+    assert [row["failed"] for row in json.loads(capsys.readouterr().out)] == [0]
 
 
 @pytest.mark.parametrize(

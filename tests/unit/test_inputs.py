@@ -8,7 +8,7 @@ import pytest
 
 from kiln import config, paths
 from kiln.errors import KilnError, UsageError
-from scripts import archive, inputs
+from scripts import archive, driver, inputs
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +60,11 @@ def test_a_changed_file_counts_or_does_not(copy: config.Image, name: str, counts
 
 def test_variables_are_those_of_the_playbooks_roles(image: config.Image) -> None:
     assert set(inputs.variables(image, ["base"])) == {
-        "base_apt_update", "base_bootloader", "base_root_partuuid", "base_root_fs_uuid",
+        "base_apt_update", "base_bootloader", "base_extra_packages", "base_root_partuuid",
+        "base_root_fs_uuid",
     }  # fmt: skip
+    assert inputs.variables(image, ["base"])["base_extra_packages"] == []
+    assert "python3-venv" in inputs.variables(image, ["base", "monai_label"])["base_extra_packages"]
     assert inputs.variables(image, ["monai_label"])["monai_label_models"] == ["segmentation_spleen"]
 
 
@@ -97,6 +100,24 @@ def test_the_lock_counts_packages_and_not_the_day_of_their_signature() -> None:
     assert lock.digest() != _lock(version="2").digest()
     assert lock.digest() != _lock(sha256="b" * 64).digest()
     assert lock.base_digest() == _lock(version="2").base_digest()
+
+
+def test_the_compiler_of_a_stage_counts_and_is_not_in_the_image() -> None:
+    gcc = archive.Package(version="12", sha256="a" * 64, size=1)
+    lock = _lock().model_copy(update={"stage": {"gcc-12": gcc}})
+    assert lock.digest() != _lock().digest()
+    assert lock.packages() == _lock().packages()
+
+
+def test_the_drivers_compiler_is_resolved_for_the_kernel_of_the_image(tmp_path: Path) -> None:
+    wanted = [inputs.packages("base"), inputs.packages(driver.ROLE)]
+    lock = archive.resolve(("systemd", "python3"), wanted, tmp_path / "log", driver.SOURCES)
+    release = archive.kernel(lock.roles)
+    assert lock.stage[f"linux-headers-{release}"].version == lock.roles[f"linux-image-{release}"].version
+    # Both from the security suite, where bookworm's own are older.
+    assert lock.stage["nvidia-kernel-dkms"].version == lock.roles["libcuda1"].version
+    assert {"gcc-12", "dkms", "make"} <= lock.stage.keys()
+    assert not {"gcc-12", "dkms", "make"} & lock.packages().keys()
 
 
 def test_a_package_that_is_not_in_the_archive_is_told(tmp_path: Path) -> None:

@@ -40,6 +40,31 @@ build {
 }
 """
 
+# Folded: one line to the shell, six to the reader.
+LONG_TASK = """
+- name: Planted
+  ansible.builtin.shell: >-
+    one &&
+    two &&
+    three &&
+    four &&
+    five &&
+    six
+"""
+LONG_IN_A_BLOCK = """
+- name: Planted
+  block:
+    - name: In it
+      ansible.builtin.command:
+        argv:
+          - one
+          - two
+          - three
+          - four
+          - five
+          - six
+"""
+
 # Linter, file, what is put at its end, and what the linter says of it.
 PLANTED = [
     (
@@ -61,6 +86,8 @@ PLANTED = [
     ("ruff check", "scripts/bake.py", "\n\ndef planted():\n    return 1\n", "D103"),
     ("ruff format", "kiln/errors.py", "\nplanted = {  'a':1 }\n", "errors.py"),
     ("schemas", "kiln/schemas/manifest.schema.json", "\n", "manifest.schema.json"),
+    ("shell tasks", "ansible/roles/seal/tasks/clean.yml", LONG_TASK, "seal/tasks/clean.yml"),
+    ("shell tasks", "ansible/roles/base/handlers/main.yml", LONG_IN_A_BLOCK, "base/handlers/main.yml"),
     ("shellcheck", "scripts/setup.sh", "\nrm -r $1/*\n", "SC2086"),
     ("yamllint", "ansible/playbooks/monai_label.yml", "planted:   1\n", "too many spaces after colon"),
 ]
@@ -94,6 +121,22 @@ def test_a_planted_defect_is_seen(
     assert said in after.output
     # Not some other fault that was there all along.
     assert said not in before.output
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        "ansible.builtin.shell: |\n    one\n    two\n    three\n    four\n    five\n",
+        "ansible.builtin.command: one two\n",
+        "ansible.builtin.debug:\n    msg: |\n      1\n      2\n      3\n      4\n      5\n      6\n",
+        "ansible.builtin.command:\n    cmd: one\n  environment:\n    A: 1\n    B: 2\n    C: 3\n    D: 4\n",
+    ],
+)
+def test_what_is_no_long_program_is_let_pass(pristine: Path, tmp_path: Path, task: str) -> None:
+    (tmp_path / "ansible").mkdir()
+    (tmp_path / "scripts").symlink_to(pristine / "scripts")
+    (tmp_path / "ansible/tasks.yml").write_text(f"- name: Short\n  {task}\n- name: Next\n  x: y\n")
+    assert lint.lint(BY_NAME["shell tasks"], tmp_path).passed
 
 
 def hooked(text: str) -> dict[str, dict[str, str]]:

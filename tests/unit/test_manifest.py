@@ -64,6 +64,12 @@ def test_every_field_is_described() -> None:
         assert not [name for part in whole["$defs"].values() for name in undescribed(part)]
 
 
+def test_a_manifest_from_before_there_were_drivers_is_read() -> None:
+    facts = contract.made().facts.model_dump()
+    assert facts.pop("architectures") == []
+    assert manifest.Facts.model_validate(facts) == contract.made().facts
+
+
 def test_a_manifest_never_changes(build: Path) -> None:
     made = contract.made()
     with pytest.raises(ValidationError):

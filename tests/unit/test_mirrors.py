@@ -40,6 +40,12 @@ def test_the_proxy_goes_along_and_sources_are_signed_by_debian(apt: Path, tmp_pa
     assert all("signed-by=/usr/share/keyrings/debian" in line for line in mirrors.source_lines({"a": "b"}))
 
 
+def test_the_base_is_made_of_main_alone_and_the_resolver_knows_the_drivers_components() -> None:
+    base, resolver = mirrors.source_lines({"a": "b"}), mirrors.source_lines({"a": "b"}, mirrors.COMPONENTS)
+    assert base[0].endswith(" b a main")
+    assert resolver[0].endswith(" b a main contrib non-free non-free-firmware")
+
+
 def test_a_loan_holds_the_index_and_the_certificates(
     apt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,9 +55,10 @@ def test_a_loan_holds_the_index_and_the_certificates(
     resolver = tmp_path / "resolver"
     resolver.mkdir()
     (resolver / "sources.list").write_text("deb x y z\n")
-    loan = mirrors.lend(tmp_path, resolver)
+    loan = mirrors.lend(tmp_path, resolver, {"modules.deb": tmp_path / "some.deb"})
     assert loan.environment["HTTPS_PROXY"] == "http://proxy.example:3128"
     assert loan.environment["PIP_INDEX_URL"] == "https://index.example/simple"
     assert loan.environment["APT_CONFIG"] == "/run/kiln-build/apt.conf"
+    assert loan.volumes[-1] == f"{tmp_path}/some.deb:/run/kiln-build/modules.deb:ro"
     inside = [volume.split(":")[1] for volume in loan.volumes]
     assert all(path.startswith("/run/") for path in inside), "a mount point would stay in the image"

@@ -42,6 +42,21 @@ LEFTOVERS = [
     "home/ann/.bash_history",
     "root/.python_history",
     "root/.netrc",
+    "root/.aws/credentials",
+    "home/ann/.docker/config.json",
+    "home/ann/.gnupg/private-keys-v1.d/a.key",
+    "home/ann/.git-credentials",
+    "home/ann/.pypirc",
+    "home/ann/.ssh/id_ed25519",
+    "home/ann/.ssh/known_hosts",
+    "etc/apt/auth.conf.d/build.conf",
+    "etc/sudoers.d/90-cloud-init-users",
+    "etc/pip.conf",
+    "etc/uv/uv.toml",
+    "var/lib/amazon/ssm/Vault/Store/RegistrationKey",
+    "var/log/dpkg.log.1",
+    "var/log/audit/audit.log.3",
+    "var/log/apt/history.log.1.gz",
     "home/ann/.config/pip/pip.conf",
     "root/.config/uv/uv.toml",
     "root/.cache/pip/http/a",
@@ -150,3 +165,13 @@ def test_home_that_leads_out_of_the_tree_is_left_alone(tree: Path, tmp_path: Pat
     os.symlink(outside, tree / "home/eve")
     seal_tree.seal(tree, TABLE)
     assert (outside / ".ssh/authorized_keys").exists()
+
+
+MOUNTS = "overlay / overlay rw 0 0\nfs-1.efs:/ /var/lib/monai-label nfs4 rw 0 0\n"
+
+
+def test_a_host_that_is_no_build_is_refused(tmp_path: Path) -> None:
+    foreign = _VARS["__seal_foreign"]
+    assert "this host is no image under build" in seal_tree.objection(tmp_path / "kiln-build", "", foreign)
+    assert "/var/lib/monai-label is mounted" in seal_tree.objection(tmp_path, MOUNTS, foreign)
+    assert seal_tree.objection(tmp_path, MOUNTS.splitlines()[0], foreign) == ""

@@ -49,6 +49,33 @@ def test_folder_keeps_its_setgid_bit(tmp_path: Path) -> None:
     assert not write_tree.folder(tmp_path / "a/b", ME, "2770")
 
 
+def test_absent_is_removed_once(tmp_path: Path) -> None:
+    (tmp_path / "folder/deep").mkdir(parents=True)
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "link").symlink_to("kept")
+    (tmp_path / "file").write_text("")
+    for name in ("folder", "link", "file"):
+        assert write_tree.gone(tmp_path / name)
+        assert not write_tree.gone(tmp_path / name)
+    assert list(tmp_path.iterdir()) == [tmp_path / "kept"]
+
+
+def test_glob_names_folders_before_what_is_in_them(tmp_path: Path) -> None:
+    (tmp_path / "a/tests/deep/tests").mkdir(parents=True)
+    (tmp_path / "a/testing").mkdir()
+    (tmp_path / "out").symlink_to("a")
+    found = write_tree.named(f"{tmp_path}/**/tests")
+    assert found == [tmp_path / "a/tests", tmp_path / "a/tests/deep/tests"]
+    assert [write_tree.gone(path) for path in found] == [True, False]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "out", "testing"]
+
+
+def test_path_without_wildcards_stands_for_itself(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    assert write_tree.named(f"{tmp_path}/link") == [tmp_path / "link"]
+    assert write_tree.gone(tmp_path / "link")
+
+
 def test_link_is_made_once(tmp_path: Path) -> None:
     path = tmp_path / "wants/unit"
     assert write_tree.link(path, "/dev/null")

@@ -14,6 +14,9 @@ Guest = dict[str, Any]
 PRESENT = 60.0
 """Seconds by which a guest's clock may still have been wrong when it wrote its keys."""
 
+SPACE_GIB = 4.0
+"""Room for studies, labels and the journal on the root disk of an image without EFS."""
+
 
 def in_root(path: str) -> Path:
     """A path of the root that was booted."""
@@ -59,8 +62,14 @@ def test_host_keys_are_fresh(guest: Guest) -> None:
 
 
 def test_root_file_system_is_grown(guest: Guest) -> None:
+    assert guest["disk_bytes"], "the size of the disk is unknown"
     used = guest["root_bytes"] / guest["disk_bytes"]
     assert used > 0.9, f"the root file system takes {used:.0%} of the disk"
+
+
+def test_space_is_left(guest: Guest) -> None:
+    left = guest["free_bytes"] / 2**30
+    assert left > SPACE_GIB, f"the root file system has {left:.1f} GiB left"
 
 
 def test_time_is_synchronised_by_a_service(guest: Guest) -> None:
@@ -104,3 +113,14 @@ def test_names_are_resolved_by_systemd(guest: Guest) -> None:
     )
     state = guest["units"].get("systemd-resolved.service", {}).get("ActiveState", "missing")
     assert state == "active", f"systemd-resolved.service is {state}"
+
+
+def test_instance_metadata_is_refused_by_version_1(guest: Guest) -> None:
+    status, said = guest["metadata"]["1"]
+    assert status == 401, f"without a token the metadata service answers {status or said}"
+
+
+def test_instance_metadata_answers_by_version_2(guest: Guest) -> None:
+    status, said = guest["metadata"]["2"]
+    assert status == 200, f"with a token the metadata service answers {status or said}"
+    assert said.startswith("i-"), f"the metadata service names the instance {said[:40] or 'nothing'}"

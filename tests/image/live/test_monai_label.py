@@ -12,6 +12,7 @@ Guest = dict[str, Any]
 PORT = 8000
 UID = "10001"
 HOME = "/var/lib/monai-label"
+READ_AHEAD = 100_000_000
 LISTEN = "0A"
 """State of a listening socket in /proc/net/tcp."""
 
@@ -65,3 +66,11 @@ def test_studies_are_shared_by_group(guest: Guest) -> None:
     assert (mode & 0o7777, str(uid), str(gid)) == (0o2770, UID, UID), (
         f"studies are {mode & 0o7777:o} {uid}:{gid}"
     )
+
+
+def test_readahead_has_read(guest: Guest) -> None:
+    assert guest["readahead"], "kiln-readahead.service has left no result: it did not run to its end"
+    state = guest["units"].get("kiln-readahead.service", {}).get("ActiveState", "missing")
+    assert state == "active", f"kiln-readahead.service is {state}"
+    read = guest["readahead"]["bytes"]
+    assert read > READ_AHEAD, f"the readahead read {read} bytes, fewer than torch's libraries have"

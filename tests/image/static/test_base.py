@@ -8,6 +8,7 @@ import pytest
 import yaml
 from testinfra.host import Host
 
+from tests.image.reviewed import UNITS
 from tests.image.tree import Tree, settings, shown
 
 ENABLED = (
@@ -40,6 +41,34 @@ def test_unit_is_enabled(host: Host, tree: Tree, name: str) -> None:
 def test_unit_is_masked(host: Host, name: str) -> None:
     path = host.file(f"/etc/systemd/system/{name}")
     assert path.is_symlink and path.linked_to == "/dev/null", f"{name} is not masked"
+
+
+def test_no_other_unit_is_enabled(host: Host, tree: Tree) -> None:
+    patterns = [
+        f"/etc/systemd/{kind}/*.{how}/*" for kind in ("system", "user") for how in ("wants", "requires")
+    ]
+    links = [
+        *tree.matching(*patterns, "/etc/systemd/*-generators/*", "/usr/local/lib/systemd/*-generators/*")
+    ]
+    assert links, "no unit is enabled in /etc/systemd"
+    masked = host.run("find /etc/systemd/system -maxdepth 1 -lname /dev/null -printf '%f\\n'").stdout.split()
+    found = sorted({path.rpartition("/")[2] for path in links} - UNITS.keys() - set(masked))
+    assert not found, f"enabled, and nobody reviewed it: {shown(found)}"
+
+
+def test_nothing_else_starts_by_itself(tree: Tree) -> None:
+    # What systemd would wrap a unit around, and what a cron would run if there were one.
+    scripts = {path.rpartition("/")[2][3:] for path in tree.matching("/etc/rc?.d/S*")}
+    units = {path.rpartition("/")[2] for path in tree.matching("/usr/lib/systemd/system/*.service")}
+    found = [
+        f"/etc/init.d/{name}"
+        for name in sorted(scripts)
+        if f"{name.removesuffix('.sh')}.service" not in units
+    ]
+    found += tree.matching(
+        "/etc/rc.local", "/var/spool/cron/*/*", "/var/spool/at/*", "/usr/sbin/cron", "/usr/sbin/atd"
+    )
+    assert not found, f"started by no unit that was reviewed: {shown(found)}"
 
 
 def began_as_ami(host: Host) -> bool:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections import defaultdict
 
 import pytest
+import yaml
 from testinfra.host import Host
 
+from kiln import paths
 from tests.image.sandbox import HOME, SANDBOX
 from tests.image.tree import Tree, settings, shown, unit
 
 OPT = "/opt/monai-label"
 VENV = f"{OPT}/venv"
 SITE = f"{VENV}/lib/python3.11/site-packages"
+UNITS = ("monai-label", "kiln-readahead")
 UID = 10001
 AS_SERVICE = (
     f"setpriv --reuid={UID} --regid={UID} --clear-groups env HOME={HOME} MPLCONFIGDIR={HOME}/cache/matplotlib"
@@ -30,6 +34,58 @@ for source in site.rglob("*.py"):
     elif code.open("rb").read(8)[4:8] != b"\1\0\0\0":
         print("checked", source)
 """
+
+
+# What the distributions ask for and is not there, and what is there in a version that one of them refuses.
+_REQUIREMENTS = r"""
+import importlib.metadata, json, sys
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name as canonical
+there = list(importlib.metadata.distributions(path=[sys.argv[1]]))
+versions = {canonical(one.metadata["Name"]): one.version for one in there}
+missing, refused = set(), set()
+for wanted in (Requirement(text) for one in there for text in one.requires or ()):
+    if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
+        name = canonical(wanted.name)
+        if name not in versions:
+            missing.add(name)
+        elif not wanted.specifier.contains(versions[name], prereleases=True):
+            refused.add(name)
+print(json.dumps([sorted(missing), sorted(refused)]))
+"""
+_OVERRIDES = [paths.ROOT / f"requirements/monai-label.{name}.txt" for name in ("overrides", "left-out")]
+OVERRIDDEN = dict(
+    re.findall(r"^([\w.-]+) *(.*)$", "\n".join(path.read_text() for path in _OVERRIDES), re.MULTILINE)
+)
+"""Distribution → what an override asks for in place of what the distributions do."""
+
+LEFT_OUT = [
+    row["glob"]
+    for row in yaml.safe_load((paths.ROOT / "ansible/roles/monai_label/vars/main.yml").read_text())[
+        "__monai_label_left_out"
+    ]
+]
+"""Globs below site-packages of what the role removes."""
+
+READAHEAD = f"{OPT}/readahead.list"
+READ_BY_EVERY_START = (
+    "torch/lib/libtorch_cpu.so",
+    "torch/lib/libtorch_cuda.so",
+    "uvicorn/__pycache__/server.",
+    "monailabel/__pycache__/app.",
+)
+LIBRARIES_BYTES = 100_000_000
+"""Below this, no libraries are on a list: torch's alone are more."""
+
+
+def pattern(glob: str) -> re.Pattern[str]:
+    """A glob of the role, and everything below what it names."""
+    words = {"**/": "(?:.*/)?", "*": "[^/]*"}
+    parts = re.split(r"(\*\*/|\*)", glob)
+    return re.compile("".join(words.get(part, re.escape(part)) for part in parts) + "(?:/.*)?")
+
+
+IS_LEFT_OUT = re.compile("|".join(f"(?:{pattern(glob).pattern})" for glob in LEFT_OUT))
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +146,7 @@ def test_settings_are_offline(environment: dict[str, str]) -> None:
 def test_settings_belong_to_root(tree: Tree) -> None:
     found = [
         p
-        for p in (*tree.below("/etc/kiln"), "/etc/systemd/system/monai-label.service")
+        for p in (*tree.below("/etc/kiln"), *(f"/etc/systemd/system/{name}.service" for name in UNITS))
         if tree[p].uid or tree[p].mode & 0o022
     ]
     assert not found, f"the service could change its own settings: {shown(found)}"
@@ -120,9 +176,26 @@ def test_every_file_of_the_environment_is_there(host: Host, tree: Tree) -> None:
     # numpy brings a .pyc, which is compiled anew like all others.
     rows = [row for row in rows if not row[0].startswith("../") and not row[0].endswith(".pyc")]
     assert len(rows) > 10_000, "venv broken: its distributions list almost no files"
-    sizes = {f"{SITE}/{path}": int(size) for path, _, size in rows}
+    sizes = {f"{SITE}/{path}": int(size) for path, _, size in rows if not IS_LEFT_OUT.fullmatch(path)}
     wrong = [path for path, size in sizes.items() if path not in tree or tree[path].size != size]
     assert not wrong, f"venv broken: missing or of another size: {shown(wrong)}"
+
+
+def test_nothing_is_missing_but_what_is_overridden(host: Host) -> None:
+    done = host.run(f"{VENV}/bin/python -B -c %s %s", _REQUIREMENTS, SITE)
+    assert done.rc == 0, f"venv broken: its requirements cannot be read: {done.stderr[-200:]}"
+    missing, refused = (set(names) for names in json.loads(done.stdout))
+    never = {name for name, marker in OVERRIDDEN.items() if "never" in marker}
+    assert missing <= never, f"venv broken: required and not there: {shown(sorted(missing - never))}"
+    refused -= OVERRIDDEN.keys()
+    assert not refused, (
+        f"venv broken: in a version that another distribution refuses: {shown(sorted(refused))}"
+    )
+
+
+def test_what_is_left_out_is_gone(tree: Tree) -> None:
+    found = [path for path in tree.below(SITE) if IS_LEFT_OUT.fullmatch(path.removeprefix(f"{SITE}/"))]
+    assert not found, f"of no use to inference and training, and there: {shown(found)}"
 
 
 def test_server_can_be_imported(host: Host) -> None:
@@ -175,6 +248,39 @@ def test_font_cache_is_there(tree: Tree) -> None:
     assert tree.matching(f"{HOME}/cache/matplotlib/fontlist-*.json"), (
         "matplotlib would build its font cache at the first start"
     )
+
+
+def test_readahead_is_enabled(host: Host) -> None:
+    assert host.service("kiln-readahead").is_enabled, (
+        "kiln-readahead.service is disabled: a cold start is slow"
+    )
+
+
+def test_readahead_knows_what_a_start_reads(host: Host, tree: Tree) -> None:
+    assert READAHEAD in tree, f"{READAHEAD} is missing: nobody watched a start"
+    rows = [line.split(" ", 2) for line in host.file(READAHEAD).content_string.splitlines()]
+    ends: defaultdict[str, int] = defaultdict(int)
+    for offset, length, path in rows:
+        ends[path] = max(ends[path], int(offset) + int(length))
+    lacking = [
+        name for name in READ_BY_EVERY_START if not any(path.startswith(f"{SITE}/{name}") for path in ends)
+    ]
+    assert not lacking, f"the readahead's list lacks what every start reads: {shown(lacking)}"
+    total = sum(int(length) for _, length, _ in rows)
+    assert total > LIBRARIES_BYTES, f"the readahead's list has {total} bytes, without any library"
+    # A few may change after the list is made; the readahead passes over them.
+    wrong = [path for path, end in ends.items() if path not in tree or tree[path].size < end]
+    assert len(wrong) * 100 <= len(ends), f"the readahead's list is of another image: {shown(wrong)}"
+
+
+def test_readahead_does_not_hold_up_the_boot(host: Host) -> None:
+    found = unit(host.file("/etc/systemd/system/kiln-readahead.service").content_string)
+    assert found.get("DefaultDependencies") == ["no"], "kiln-readahead.service: targets wait for it"
+    assert found.get("Before") == ["shutdown.target"], (
+        f"waits for the readahead: {shown(found.get('Before', []))}"
+    )
+    assert found["ExecStart"][0].startswith("-"), "a readahead that fails would be a failed unit"
+    assert found.get("User") == ["monai-label"], "the readahead runs as root"
 
 
 def test_studies_are_shared_by_group(tree: Tree) -> None:

@@ -1,16 +1,52 @@
 """Make what the server would make or download at its first start: weights, bytecode, the font cache.
 
-Run once per image, as the service's user. Says on standard output what it made.
+Then start the server once, and write on standard output what that read, for ``kiln_readahead.py``. Run once
+per image, as the service's user. Says on standard error what it made.
 """
 
 from __future__ import annotations
 
 import argparse
 import compileall
+import gc
+import json
+import os
+import re
+import socket
 import sys
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from py_compile import PycInvalidationMode
 from typing import Any
+
+import kiln_serve
+import kiln_watch
+
+
+def settings(text: str) -> dict[str, str]:
+    """Variables of a file that systemd reads as EnvironmentFile, as our template writes it."""
+    return {
+        name: value[1:-1] if value[:1] == value[-1:] == "'" else value
+        for name, value in re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)
+    }
+
+
+def on_trial(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Settings of a start that nobody reaches and that leaves nothing outside a folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    logging = folder / "logging.json"
+    logging.write_text(json.dumps({"version": 1, "disable_existing_loggers": False}), encoding="utf-8")
+    return {
+        **environment,
+        "KILN_SERVE_HOST": "127.0.0.1",
+        "KILN_SERVE_PORT": str(port),
+        "KILN_SERVE_LOGGING": str(logging),
+        "MONAI_LABEL_STUDIES": str(folder),
+        "MONAI_LABEL_SESSION_PATH": str(folder / "sessions"),
+    }
 
 
 def configs(app: Path, models: list[str], seed: int) -> list[Any]:
@@ -90,17 +126,37 @@ def main() -> int:
         "--weights", choices=["random", "pinned"], required=True, help="origin of the weights"
     )
     parser.add_argument("--seed", type=int, required=True, help="seed of random weights")
+    parser.add_argument("--environment", type=Path, required=True, help="settings of the service")
+    parser.add_argument(
+        "--within", required=True, help="folders besides /usr whose files are listed, with commas"
+    )
     parser.add_argument("--done", type=Path, required=True, help="file that says that all of this was done")
     options = parser.parse_args()
 
-    # checked: an operator may edit the app in place.
-    compileall.compile_dir(options.app, quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
-    for config in configs(options.app, options.models.split(","), options.seed):
-        if made := weights(config, options.weights):
-            print(f"{options.weights} weights: {made.name}")
+    # The list alone goes to standard output, whatever the server prints.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="surrogateescape")
+    os.dup2(2, 1)
+    watch = kiln_watch.Watch()
+    gc.disable()  # as the server does while it starts
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.update(on_trial(settings(options.environment.read_text()), Path(folder)))
+        server = kiln_serve.server(os.environ)
+        # Imported first, so that the order is a start's own.
+        server.config.load()
+        # checked: an operator may edit the app in place.
+        compileall.compile_dir(options.app, quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
+        for config in configs(options.app, options.models.split(","), options.seed):
+            if made := weights(config, options.weights):
+                print(f"{options.weights} weights: {made.name}")
 
-    import matplotlib.font_manager  # noqa: F401 - writes its cache to MPLCONFIGDIR when there is none
+        import matplotlib.font_manager  # noqa: F401 - writes its cache to MPLCONFIGDIR when there is none
 
+        kiln_serve.notify = lambda _: setattr(server, "should_exit", True)
+        server.run()
+    if server.failed or not server.started:
+        raise SystemExit("kiln_prepare: the server does not start; what it says is above")
+    with out:
+        out.write(kiln_watch.lines(watch.ranges([*options.within.split(","), "/usr"])))
     options.done.touch()
     return 0
 

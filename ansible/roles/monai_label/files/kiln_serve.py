@@ -125,11 +125,20 @@ def server_class(base: Any) -> Any:
     return AnnouncingServer
 
 
-def main() -> int:
-    """Serve until told to stop; return the exit code."""
-    # A start makes millions of objects and frees few of them: collecting in between finds nothing.
-    gc.disable()
-    argv = arguments(os.environ)
+def server(environment: Mapping[str, str]) -> Any:
+    """Make the server as its settings say; it loads the application when it runs.
+
+    Parameters
+    ----------
+    environment:
+        Variables of the service, from /etc/kiln/monai-label.env.
+
+    Raises
+    ------
+    SystemExit
+        The settings cannot be meant.
+    """
+    argv = arguments(environment)
 
     import uvicorn
     from monailabel.main import Main
@@ -139,7 +148,7 @@ def main() -> int:
     upstream.start_server_validate_args(options)
     upstream.start_server_init_settings(options)
     Path(options.app, "logs").mkdir(exist_ok=True)
-    server = server_class(uvicorn.Server)(
+    return server_class(uvicorn.Server)(
         uvicorn.Config(
             options.uvicorn_app,
             host=options.host,
@@ -148,8 +157,15 @@ def main() -> int:
             access_log=False,
         )
     )
-    server.run()
-    return 1 if server.failed or not server.started else 0
+
+
+def main() -> int:
+    """Serve until told to stop; return the exit code."""
+    # A start makes millions of objects and frees few of them: collecting in between finds nothing.
+    gc.disable()
+    running = server(os.environ)
+    running.run()
+    return 1 if running.failed or not running.started else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Studies on EFS: demand them, reach them through TLS, say what is wrong while they are away."""

@@ -1,0 +1,242 @@
+"""Defects that role seal should have taken away: of the build, of its machine, of somebody's way in."""
+
+from __future__ import annotations
+
+from kiln import paths
+from tests.defects.defect import Defect, change, folder, several, static, write
+from tests.image.reviewed import REPOSITORIES
+
+UNITS = "etc/systemd/system"
+SITE = "opt/monai-label/venv/lib/python3.11/site-packages"
+STRANGER = paths.ROOT / "tests/fixtures/nvidia_repository/keyring.asc"
+"""A key that no image knows."""
+
+STATIC = [
+    Defect(
+        "ssh host key",
+        write("etc/ssh/ssh_host_rsa_key.pub"),
+        static("test_seal::test_no_ssh_host_key"),
+        ("ssh_host_rsa_key",),
+    ),
+    Defect(
+        "authorized_keys",
+        write("srv/robot/.ssh/authorized_keys2"),
+        static("test_seal::test_no_authorized_keys"),
+        ("authorized_keys2",),
+    ),
+    Defect(
+        "filled machine-id",
+        write("etc/machine-id", "0" * 32 + "\n", 0o444),
+        static("test_seal::test_machine_id_is_empty"),
+        ("machine-id is filled",),
+    ),
+    Defect(
+        "random seed",
+        write("var/lib/systemd/random-seed"),
+        static("test_seal::test_no_random_seed"),
+        ("random seed",),
+    ),
+    Defect(
+        "password of root",
+        change("etc/shadow", r"^root:\*", "root:$y$j9T$x"),
+        static("test_seal::test_no_password_opens_an_account"),
+        ("root",),
+    ),
+    Defect(
+        "second account with uid 0",
+        change("etc/passwd", r"\Z", "toor:x:0:0::/root:/bin/sh\n"),
+        static("test_seal::test_only_root_has_uid_0"),
+        ("toor",),
+    ),
+    Defect(
+        ".netrc",
+        write("root/.netrc", mode=0o600),
+        static("test_seal::test_no_credentials"),
+        ("/root/.netrc",),
+    ),
+    Defect(
+        "private key",
+        write("etc/ssl/private/build.key", "-----BEGIN RSA " + "PRIVATE KEY-----\n", 0o600),
+        static("test_seal::test_no_secret_is_written_anywhere"),
+        ("/etc/ssl/private/build.key",),
+    ),
+    Defect(
+        "private key of the build in the environment",
+        write(f"{SITE}/certifi/build.pem", "-----BEGIN " + "PRIVATE KEY-----\n"),
+        static("test_seal::test_no_secret_is_written_anywhere"),
+        ("certifi/build.pem",),
+    ),
+    Defect(
+        "key of an AWS account",
+        write("usr/share/build/settings.ini", "key = AKIA" + "Q" * 16 + "\n"),
+        static("test_seal::test_no_secret_is_written_anywhere"),
+        ("/usr/share/build/settings.ini",),
+    ),
+    Defect(
+        "password of an index in a setting of a package",
+        write("etc/wgetrc", "proxy = http://me:secret@mirror.build.example\n"),
+        static("test_seal::test_no_secret_is_written_anywhere"),
+        ("/etc/wgetrc",),
+    ),
+    Defect(
+        "token of a model hub",
+        write("srv/notes.txt", "hf_" + "a" * 34 + "\n"),
+        static("test_seal::test_no_secret_is_written_anywhere"),
+        ("/srv/notes.txt",),
+    ),
+    Defect(
+        "shell history",
+        write("root/.bash_history"),
+        static("test_seal::test_no_histories"),
+        (".bash_history",),
+    ),
+    Defect(
+        "log of the build",
+        write("var/log/dpkg.log"),
+        static("test_seal::test_logs_are_empty"),
+        ("dpkg.log",),
+    ),
+    Defect(
+        "audit log of the build",
+        write("var/log/audit/audit.log", mode=0o600),
+        # Without auditd nothing rotates it.
+        static("test_seal::test_logs_are_empty", "test_agents::test_logs_are_rotated"),
+        ("audit.log",),
+    ),
+    Defect(
+        "journal of the build",
+        write("var/log/journal/0/system.journal", ""),
+        static("test_seal::test_no_journal"),
+        ("system.journal",),
+    ),
+    Defect(
+        "temporary file",
+        write("var/tmp/tmpabc.json"),
+        static("test_seal::test_tmp_is_empty"),
+        ("tmpabc.json",),
+    ),
+    Defect(
+        "cloud-init's data of another instance",
+        write("var/lib/cloud/instances/i-1/user-data.txt"),
+        static("test_seal::test_no_cloud_init_data"),
+        ("cloud",),
+    ),
+    Defect(
+        "package lists",
+        write("var/lib/apt/lists/mirror.example_Packages"),
+        static("test_seal::test_apt_caches_are_gone"),
+        ("_Packages",),
+    ),
+    Defect(
+        "cache of pip",
+        write("root/.cache/pip/http/a"),
+        static("test_seal::test_package_caches_are_gone"),
+        ("/root/.cache",),
+    ),
+    Defect(
+        "build mirror in apt's sources",
+        write("etc/apt/sources.list.d/build.list", "deb http://mirror.build.example/debian bookworm extra\n"),
+        static("test_seal::test_apt_sources_are_public"),
+        ("mirror.build.example",),
+    ),
+    Defect(
+        "repository without a signature",
+        change("etc/apt/sources.list", "^deb ", "deb [trusted=yes] "),
+        static("test_seal::test_every_repository_is_signed"),
+        ("nobody signs", "trusted=yes"),
+    ),
+    Defect(
+        "vendor's repository that any key may sign",
+        write(
+            "etc/apt/sources.list.d/cuda.sources",
+            f"Types: deb\nURIs: {next(iter(REPOSITORIES))}\nSuites: /\n",
+        ),
+        static("test_seal::test_every_repository_is_signed"),
+        ("without a key of its own",),
+    ),
+    Defect(
+        "key that nobody reviewed",
+        several(
+            write("etc/apt/trusted.gpg.d/build.asc", STRANGER.read_text()),
+            write("etc/apt/keyrings/build.asc", STRANGER.read_text()),
+        ),
+        static("test_seal::test_keys_of_repositories_were_reviewed"),
+        ("trusted.gpg.d/build.asc 45C0B2A1", "keyrings/build.asc 45C0B2A1"),
+    ),
+    Defect(
+        "proxy in apt's settings",
+        write("etc/apt/apt.conf.d/99build", 'Acquire::http::Proxy "http://proxy.build.example";\n'),
+        static("test_seal::test_apt_settings_are_public"),
+        ("proxy.build.example",),
+    ),
+    Defect(
+        "settings of pip",
+        write("etc/pip.conf", "[global]\n"),
+        static("test_seal::test_pip_and_uv_settings_are_public"),
+        ("/etc/pip.conf",),
+    ),
+    Defect(
+        "proxies in the environment",
+        several(
+            write("etc/environment", "https_proxy=http://proxy.build.example\n"),
+            write(
+                "etc/systemd/system.conf.d/build.conf",
+                "[Manager]\nDefaultEnvironment=NO_CACHE=1 HTTP_PROXY=http://manager.build.example\n",
+            ),
+            write(
+                f"{UNITS}/chrony.service.d/build.conf",
+                "[Service]\nEnvironment=https_proxy=http://unit.build.example\n",
+            ),
+        ),
+        static("test_seal::test_environment_is_public"),
+        ("proxy.build.example", "manager.build.example", "unit.build.example"),
+    ),
+    Defect(
+        "certificate authority of the build machine",
+        write("usr/local/share/ca-certificates/build.crt"),
+        static("test_seal::test_certificates_are_debians"),
+        ("build.crt",),
+    ),
+    Defect(
+        "release without its base",
+        change("etc/image-release", "^BASE=.*\n", ""),
+        static("test_seal::test_release_is_complete"),
+        ("VERSION",),
+    ),
+    Defect(
+        "world-writable file",
+        write("usr/local/share/anybody.conf", "", 0o666),
+        static("test_seal::test_nothing_is_writable_by_everybody"),
+        ("/usr/local/share/anybody.conf",),
+    ),
+    Defect(
+        "another sticky folder for everybody",
+        folder("var/lib/shared", 0o1777),
+        static("test_seal::test_nothing_is_writable_by_everybody"),
+        ("/var/lib/shared",),
+    ),
+    Defect(
+        "set-uid file",
+        write("usr/local/bin/shell", mode=0o4755),
+        static("test_seal::test_suid_files_were_reviewed"),
+        ("/usr/local/bin/shell",),
+    ),
+    Defect(
+        "host name of the build machine",
+        write("etc/hostname", "build-17\n"),
+        static("test_seal::test_no_name_of_the_build_machine"),
+        ("build-17",),
+    ),
+    Defect(
+        "resolver of the build machine",
+        write("etc/resolv.conf", "nameserver 10.1.2.3\n"),
+        static("test_seal::test_no_resolver_of_the_build_machine"),
+        ("10.1.2.3",),
+    ),
+    Defect(
+        "a folder of the builder",
+        write("packer-files/x"),
+        static("test_seal::test_no_trace_of_the_builder"),
+        ("/packer-files",),
+    ),
+]

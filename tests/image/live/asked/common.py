@@ -1,0 +1,35 @@
+"""How a guest asks itself, for every role's questions."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+from pathlib import Path
+
+
+def run(*command: str) -> str:
+    """What a program writes, its errors among it; why it could not be started, where it could not."""
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    except OSError as error:
+        return str(error)
+    return done.stdout
+
+
+def read(path: str) -> str:
+    """A text; empty where there is none."""
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+@functools.cache
+def units() -> dict[str, dict[str, str]]:
+    """Every service that systemd has loaded, with what it says of it."""
+    found = {}
+    shown = "--property=Id,ActiveState,NRestarts,MainPID"
+    for block in run("systemctl", "show", "--type=service", shown, "*").split("\n\n"):
+        pairs = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        found[pairs.get("Id", "")] = pairs
+    return found
