@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -10,6 +11,12 @@ import pytest
 # Other work on the machine must not turn a slow example into a failure; what fails is printed to run again.
 hypothesis.settings.register_profile("kiln", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("kiln")
+
+# nohup and a shell's & start pytest with these ignored, which its children would inherit: kiln keeps what is
+# ignored so, and a test that stops it would wait for ever. A handler of our own is no such heritage.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
 
 
 @pytest.fixture

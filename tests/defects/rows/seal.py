@@ -161,6 +161,18 @@ STATIC = [
         ("without a key of its own",),
     ),
     Defect(
+        "vendor's repository that any key may sign, after a signed one",
+        several(
+            write("etc/apt/sources.list.d/a.list", f"deb [signed-by={DEBIAN_KEY}] {next(iter(REPOSITORIES))} /"),
+            write(
+                "etc/apt/sources.list.d/b.sources",
+                f"Types: deb\nURIs: {next(iter(REPOSITORIES))}\nSuites: /\n# Signed-By: {DEBIAN_KEY}\n",
+            ),
+        ),
+        static("test_seal::test_every_repository_is_signed"),
+        ("without a key of its own",),
+    ),
+    Defect(
         "key that nobody reviewed",
         several(
             write("etc/apt/trusted.gpg.d/build.asc", STRANGER.read_text()),

@@ -178,28 +178,41 @@ def test_package_caches_are_gone(tree: Tree) -> None:
     assert not found, f"cache of pip, uv or a user: {shown(found)}"
 
 
-def test_apt_sources_are_public(host: Host) -> None:
-    said = host.run("cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null").stdout
-    uris, public = _uris(said), _uris(host.file(EXAMPLE).content_string)
+def apt_sources(host: Host, tree: Tree) -> list[str]:
+    """Each line of a .list file and each paragraph of a .sources file, without comments (sources.list(5)).
+
+    File by file: joined, the end of one file and the start of the next would read as one source.
+    """
+    found = []
+    for path in tree.matching("/etc/apt/sources.list", "/etc/apt/sources.list.d/*"):
+        lines = text(host, path).splitlines()
+        if path.endswith(".sources"):
+            kept = [line for line in lines if not line.startswith("#")]
+            found += re.split(r"\n\s*\n", "\n".join(kept))
+        else:
+            found += [line.split("#")[0] for line in lines]
+    return [source.strip() for source in found if source.strip()]
+
+
+def test_apt_sources_are_public(host: Host, tree: Tree) -> None:
+    uris, public = _uris("\n".join(apt_sources(host, tree))), _uris(host.file(EXAMPLE).content_string)
     strange = sorted(uri for uri in uris - public - REPOSITORIES.keys() if not uri.startswith("/"))
     assert not strange, f"mirror of the build machine in apt's sources: {shown(strange)}"
     assert uris >= public, f"apt's sources lack the public {shown(sorted(public - uris))}"
 
 
-def test_every_repository_is_signed(host: Host) -> None:
-    said = host.run("cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null").stdout
+def test_every_repository_is_signed(host: Host, tree: Tree) -> None:
+    sources = apt_sources(host, tree)
     public = _uris(host.file(EXAMPLE).content_string)
-    lines = [line.split("#")[0].strip() for line in said.splitlines()]
-    loose = [line for line in lines if UNSIGNED.search(line)]
+    loose = [source for source in sources if UNSIGNED.search(source)]
     assert not loose, f"a repository whose packages nobody signs: {shown(loose)}"
-    # One line, or a paragraph of a .sources file; a key of its own, so that no other repository's counts.
-    sources = [part for part in re.split(r"\n(?=deb)|\n\s*\n", "\n".join(lines)) if part.strip()]
+    # A key of its own, so that no other repository's counts.
     bare = [part for part in sources if _uris(part) - public and not re.search("(?i)signed-by", part)]
     assert not bare, f"a repository without a key of its own: {shown(bare)}"
 
 
 def test_keys_of_repositories_were_reviewed(host: Host, tree: Tree) -> None:
-    sources = host.run("cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null").stdout
+    sources = "\n".join(apt_sources(host, tree))
     everywhere = tree.files(tree.matching("/etc/apt/trusted.gpg", "/etc/apt/trusted.gpg.d/*"))
     named = re.findall(r"(?i)signed-by\s*[=:]\s*([^\s\]]+)", sources)
     own = set(tree.files(tree.below("/etc/apt/keyrings"))) | set(",".join(named).split(",")) - {""}
