@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -36,6 +37,9 @@ _COMMON = ("--cap-add=SYS_ADMIN",)
 """For systemd's sandboxed units."""
 
 _ANSWER_SECONDS = 20.0
+
+_REMOVALS = 5
+"""How often the removal of a container is tried, a second apart."""
 
 _INIT_SCRIPT = Path(__file__).with_name("docker_init.sh")
 _ROOT_INSIDE, _LAYER_INSIDE = "/kiln-root", "/kiln-layer"
@@ -404,9 +408,15 @@ def remove_containers(run_id: str) -> None:
         A container of the run is still there afterwards, or an engine cannot say.
     """
     for engine in answering():
-        for identity in engine.containers(run_id):
-            engine.call(*engine.REMOVE, identity)
-        if left := engine.containers(run_id):
+        left = engine.containers(run_id)
+        # Packer may be removing the same container, and who comes second is refused.
+        for _ in range(_REMOVALS):
+            for identity in left:
+                engine.call(*engine.REMOVE, identity)
+            if not left or not (left := engine.containers(run_id)):
+                break
+            time.sleep(1)
+        if left:
             by_hand = " ".join(engine.command(*engine.REMOVE, left[0]))
             raise KilnError(f"container {left[0]} cannot be removed", f"run: {by_hand}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,8 +134,13 @@ def for_mmdebstrap(folder: Path) -> tuple[Path, Path]:
     return sources, settings
 
 
-def _pip_setting(name: str) -> str | None:
-    done = subprocess.run(["python3", "-m", "pip", "config", "get", name], capture_output=True, text=True)
+def _index() -> str | None:
+    """Return the index that this machine's pip is set to; uv reads no settings of pip's."""
+    if index := os.environ.get("PIP_INDEX_URL"):
+        return index
+    # The pip of .venv: Debian's Python has none of its own.
+    command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    done = subprocess.run(command, capture_output=True, text=True)
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
@@ -179,9 +185,10 @@ def lend(work: Path, apt: Path, files: Mapping[str, Path] | None = None) -> Loan
     (folder / "apt.conf").write_text(apt_config(INSIDE))
     (folder / "sources.list").write_text((apt / "sources.list").read_text())
     environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
-    if index := _pip_setting("global.index-url"):
-        environment.setdefault("PIP_INDEX_URL", index)
-        environment.setdefault("UV_DEFAULT_INDEX", index)
+    if index := _index():
+        environment["PIP_INDEX_URL"] = index
+        if "UV_INDEX_URL" not in environment:
+            environment.setdefault("UV_DEFAULT_INDEX", index)
     if _CA_BUNDLE.exists():
         (folder / "ca.crt").write_bytes(_CA_BUNDLE.read_bytes())
         certificates = str(INSIDE / "ca.crt")

@@ -81,6 +81,14 @@ install_packages() {
     logged "apt-get install" "${as_root[@]}" install -y --no-install-recommends $missing
 }
 
+# uv reads no settings of pip's: what this machine's pip is set to counts for both.
+lend_pip_settings() {
+    local index=${UV_DEFAULT_INDEX:-${UV_INDEX_URL:-${PIP_INDEX_URL:-}}}
+    [ -n "$index" ] || index=$(.venv/bin/python -m pip config get global.index-url 2>/dev/null || true)
+    [ -z "$index" ] || export UV_DEFAULT_INDEX="$index"
+    [ -z "${PIP_CERT:-}" ] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$PIP_CERT}"
+}
+
 install_python() {
     local stamp=.venv/.kiln-setup state
     state=$({ pwd && cat scripts/setup.sh pyproject.toml requirements/*.lock; } | sha256sum)
@@ -94,6 +102,7 @@ install_python() {
     rm -f "$stamp"
     say "installing Python packages from requirements/*.lock into .venv"
     logged "installing uv" .venv/bin/python -m pip install --require-hashes -r requirements/uv.lock
+    lend_pip_settings
     # sync takes exactly what the locks name, also monailabel without its server's dependencies.
     logged "installing the locks" .venv/bin/uv pip sync --python .venv/bin/python --require-hashes \
         requirements/dev.lock requirements/client.lock

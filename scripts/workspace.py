@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kiln.errors import KilnError
-from scripts import engine
+from scripts import engine, stragglers
 
 WORK = ".work"
 
@@ -39,7 +39,6 @@ def remove_tree(folder: Path) -> None:
     if left := _mounts_under(folder):
         raise KilnError(f"{left[0]} is still mounted", f"run: umount {left[0]}, then try again")
     if folder.exists():
-        # Ansible may have set the immutable flag on a mount point; nothing in a work folder is worth keeping.
         shutil.rmtree(folder)
 
 
@@ -61,6 +60,8 @@ def scratch(run_id: str) -> Path:
 
 def _clear(folder: Path) -> None:
     engine.remove_containers(folder.name)
+    # After a kill -9 Packer and Ansible still tidy up, and would write into what is removed.
+    stragglers.end(folder.name)
     remove_tree(scratch(folder.name))
     remove_tree(folder)
 

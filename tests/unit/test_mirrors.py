@@ -8,6 +8,7 @@ import pytest
 
 from kiln.errors import KilnError
 from scripts import mirrors
+from tests.image.static.test_seal import FOREIGN
 
 
 @pytest.fixture
@@ -58,7 +59,27 @@ def test_a_loan_holds_the_index_and_the_certificates(
     loan = mirrors.lend(tmp_path, resolver, {"modules.deb": tmp_path / "some.deb"})
     assert loan.environment["HTTPS_PROXY"] == "http://proxy.example:3128"
     assert loan.environment["PIP_INDEX_URL"] == "https://index.example/simple"
+    assert loan.environment["UV_DEFAULT_INDEX"] == "https://index.example/simple"
     assert loan.environment["APT_CONFIG"] == "/run/kiln-build/apt.conf"
     assert loan.volumes[-1] == f"{tmp_path}/some.deb:/run/kiln-build/modules.deb:ro"
     inside = [volume.split(":")[1] for volume in loan.volumes]
     assert all(path.startswith("/run/") for path in inside), "a mount point would stay in the image"
+    # None of these may stay in an image, and its check knows each; the rest names nothing of this machine.
+    harmless = {"DEBIAN_FRONTEND", "UV_LINK_MODE", "PIP_NO_CACHE_DIR", "PIP_DEFAULT_TIMEOUT"}
+    known = {name for name in loan.environment if FOREIGN.search(f'Environment="{name}=x"')}
+    assert loan.environment.keys() - known <= harmless
+
+
+def test_uv_takes_the_index_of_pips_settings(apt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KILN_CACHE", str(tmp_path / "cache"))
+    for name in ("PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    settings = tmp_path / "pip.conf"
+    settings.write_text("[global]\nindex-url = https://settings.example/simple\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(settings))
+    (tmp_path / "sources.list").write_text("deb x y z\n")
+    loan = mirrors.lend(tmp_path, tmp_path)
+    assert loan.environment["UV_DEFAULT_INDEX"] == "https://settings.example/simple"
+    # Who set uv apart is not overruled.
+    monkeypatch.setenv("UV_INDEX_URL", "https://uv.example/simple")
+    assert "UV_DEFAULT_INDEX" not in mirrors.lend(tmp_path, tmp_path).environment

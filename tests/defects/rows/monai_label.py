@@ -53,6 +53,24 @@ STATIC = [
         ("before it answers",),
     ),
     Defect(
+        "service that is killed in a slow first boot",
+        change(UNIT, "^TimeoutStartSec=.*", "TimeoutStartSec=90s"),
+        static("test_monai_label::test_service_waits_for_a_slow_first_boot"),
+        ("killed after 90s",),
+    ),
+    Defect(
+        "service that stays down",
+        change(UNIT, "^Restart=.*", "Restart=no"),
+        static("test_monai_label::test_service_waits_for_a_slow_first_boot"),
+        ("would stay down",),
+    ),
+    Defect(
+        "service that is started for ever",
+        change(UNIT, "^StartLimitIntervalSec=.*", "StartLimitIntervalSec=10s"),
+        static("test_monai_label::test_service_waits_for_a_slow_first_boot"),
+        ("started for ever", "10s"),
+    ),
+    Defect(
         "a model that is downloaded at the start",
         change("etc/kiln/monai-label.env", '"sam2": "false"', '"sam2": "true"'),
         static("test_monai_label::test_settings_are_offline"),

@@ -194,8 +194,16 @@ STATIC = [
         ("/etc/pip.conf",),
     ),
     Defect(
+        "settings of uv",
+        write("etc/uv/uv.toml", "[pip]\n"),
+        static("test_seal::test_pip_and_uv_settings_are_public"),
+        ("/etc/uv/uv.toml",),
+    ),
+    Defect(
         "proxies in the environment",
         several(
+            write("etc/profile.d/build.sh", "export UV_DEFAULT_INDEX='http://index.build.example'\n"),
+            write("etc/default/build", "SSL_CERT_FILE=/etc/ssl/build.example.crt\n"),
             write("etc/environment", "https_proxy=http://proxy.build.example\n"),
             write(
                 "etc/systemd/system.conf.d/build.conf",
@@ -207,7 +215,13 @@ STATIC = [
             ),
         ),
         static("test_seal::test_environment_is_public"),
-        ("proxy.build.example", "manager.build.example", "unit.build.example"),
+        (
+            "proxy.build.example",
+            "manager.build.example",
+            "unit.build.example",
+            "index.build.example",
+            "/etc/ssl/build.example.crt",
+        ),
     ),
     Defect(
         "certificate authority of the build machine",

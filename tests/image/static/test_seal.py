@@ -51,8 +51,11 @@ SECRET_KIB = 512
 """Larger files are no keys."""
 
 FOREIGN = re.compile(
-    r"(?i)(https?_proxy|index[-_]url|find[-_]links|trusted[-_]host|ca[-_]?(cert|bundle|info)\w*)\b.*[=:]"
+    r"(?i)\b(\w*_proxy|(pip|uv|apt)_(?!no_cache_dir|link_mode|default_timeout|disable_pip_version_check)\w+"
+    r"|(default[-_])?index([-_]url)?|find[-_]links|(trusted|insecure)[-_]host"
+    r"|ssl_cert_\w+|\w*ca[-_]?(cert|bundle|info)\w*)\b.*[=:]"
 )
+"""Settings of a proxy, an index or a certificate, whatever else stands in their line."""
 
 
 def text(host: Host, path: str) -> str:
@@ -341,7 +344,7 @@ def test_no_resolver_of_the_build_machine(host: Host, tree: Tree) -> None:
         assert not said, f"/etc/resolv.conf is the build machine's: {said.splitlines()[0]}"
 
 
-def test_no_trace_of_the_builder(tree: Tree) -> None:
+def test_no_trace_of_the_builder(host: Host, tree: Tree) -> None:
     paths = (
         "/packer-files",
         "/.dockerenv",
@@ -352,3 +355,5 @@ def test_no_trace_of_the_builder(tree: Tree) -> None:
     )
     found = [path for path in (*paths, *tree.matching("*/.ansible", "*/.ansible-kiln*")) if path in tree]
     assert not found, f"left by the build: {shown(found)}"
+    said = host.run("grep -rslIF %s /etc /root /home /usr/local /var/lib/cloud", "/run/kiln-build").stdout
+    assert not said, f"names the folder that the build was lent: {shown(said.split())}"
