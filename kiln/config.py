@@ -117,8 +117,9 @@ class Image(Section):
         given = [key for key, value in server.items() if value]
         missing = [key for key in server if key not in given]
         if given and missing:
-            raise ValueError(
-                f"{' and '.join(given)} without {' and '.join(missing)}: a server needs all three"
+            raise mistakes.hinted(
+                f"{' and '.join(given)} without {' and '.join(missing)}: a server needs all three",
+                "add " + " and ".join(mistakes.line(key, type(self).model_fields[key]) for key in missing),
             )
         return self
 

@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from kiln.errors import UsageError
 
@@ -188,6 +189,35 @@ _WRONG = {
 }
 
 
+_HINTED = "kiln_hinted"
+
+
+def hinted(what: str, hint: str) -> PydanticCustomError:
+    """Return an error for a validator to raise that knows itself what would be right.
+
+    Parameters
+    ----------
+    what:
+        What is wrong.
+    hint:
+        What would be right.
+    """
+    return PydanticCustomError(_HINTED, "{what}", {"what": what, "hint": hint})
+
+
+def line(key: str, field: FieldInfo) -> str:
+    """Return a line of TOML that would do for a field.
+
+    Parameters
+    ----------
+    key:
+        The field's name.
+    field:
+        The field, with an example.
+    """
+    return f"{key} = {_toml((field.examples or [''])[0])}"
+
+
 def _explain(key: Key, problem: Mapping[str, Any], model: type[Section]) -> tuple[str, str]:
     """Say what is wrong with a value and what would be right."""
     name, kind, context = _dotted(key), problem["type"], problem.get("ctx", {})
@@ -200,6 +230,8 @@ def _explain(key: Key, problem: Mapping[str, Any], model: type[Section]) -> tupl
         return f"{name} is missing", f"add {_example(key, section, field)}"
     if kind == "literal_error":
         return f"{name} is {problem['input']!r}", f"it can be {context['expected']}"
+    if kind == _HINTED:
+        return f"{name}: {context['what']}", context["hint"]
     if kind == "value_error":
         return f"{name}: {context['error']}", _right(key, section, field)
     shown = repr(problem["input"])
@@ -220,8 +252,7 @@ def _right(key: Key, section: type[Section] | None, field: FieldInfo | None) -> 
 def _example(key: Key, section: type[Section] | None, field: FieldInfo | None) -> str:
     """Write a line of TOML that would do."""
     if field is not None and field.examples:
-        value = field.examples[0]
-        return f"{next(p for p in reversed(key) if isinstance(p, str))} = {_toml(value)}"
+        return line(next(p for p in reversed(key) if isinstance(p, str)), field)
     table = ".".join(str(part) for part in key if isinstance(part, str))
     return f"[{table}.NAME]" if section is None else f"[{table}]"
 

@@ -55,8 +55,13 @@ def judge(serial: bytes, errors: bytes, ended: bool) -> Accelerator | None:
     return "tcg" if ended else None
 
 
-def probe() -> Accelerator:
+def probe(work: Path) -> Accelerator:
     """How guests run on this machine; tried once per boot of it, then remembered in the cache folder.
+
+    Parameters
+    ----------
+    work:
+        Work folder of the run that asks.
 
     Raises
     ------
@@ -77,15 +82,16 @@ def probe() -> Accelerator:
         and known.get("accelerator") in ("kvm", "tcg")
     ):
         return "kvm" if known["accelerator"] == "kvm" else "tcg"
-    found = _try_kvm()
+    found = _try_kvm(work)
     memory.parent.mkdir(parents=True, exist_ok=True)
     memory.write_text(json.dumps({"boot_id": boot_id, "accelerator": found}) + "\n", encoding="utf-8")
     return found
 
 
-def _try_kvm() -> Accelerator:
+def _try_kvm(work: Path) -> Accelerator:
     arguments = machine("kvm", 1, 256)
-    folder = Path(tempfile.mkdtemp(prefix="kiln-kvm-"))
+    # In the work folder: of a probe that was killed, nothing stays.
+    folder = Path(tempfile.mkdtemp(prefix="kvm-", dir=work))
     serial = folder / "serial.log"
     try:
         try:

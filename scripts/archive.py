@@ -140,7 +140,11 @@ def _key(at: Path, wanted: Sequence[object], releases: dict[str, str]) -> Path:
 
 
 def resolve(
-    base: tuple[str, ...], roles: list[list[str]], log: Path, sources: tuple[str, ...] = ()
+    base: tuple[str, ...],
+    roles: list[list[str]],
+    log: Path,
+    sources: tuple[str, ...] = (),
+    say: Callable[[str], None] = lambda _: None,
 ) -> BaseLock:
     """Resolve what a base root and each role's list will install, in that order.
 
@@ -154,6 +158,8 @@ def resolve(
         Where apt's output goes.
     sources:
         Packages that bring the source of a kernel module, to be compiled for the kernel that the roles bring.
+    say:
+        Told when another process holds the lists and this one waits.
 
     Raises
     ------
@@ -161,7 +167,7 @@ def resolve(
         The archive cannot be reached, or a package is not in it; a module is wanted, and no kernel.
     """
     at = folder()
-    with hold():
+    with hold(say):
         return _resolve(at, base, roles, log, sources)
 
 

@@ -64,6 +64,7 @@ def run(image: str, config_path: Path | None = None, force: bool = False) -> Non
     loaded = config.load(config_path)
     settings, demand = loaded.select(image), loaded.demand(image)
     need_root("kiln bake")
+    paths.make(paths.cache_dir(), "KILN_CACHE")
     folder = paths.build_dir() / image
     with workspace.claim(folder):
         cleared = workspace.sweep(folder)
@@ -74,7 +75,7 @@ def run(image: str, config_path: Path | None = None, force: bool = False) -> Non
             logs = folder / "logs" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{work.name}"
             _forget_logs(folder / "logs")
             with progress.stage("inputs"):
-                resolved = inputs.resolve(image, settings, logs / "inputs.log")
+                resolved = inputs.resolve(image, settings, logs / "inputs.log", progress.detail)
                 progress.detail(
                     f"digest {resolved.digest[:8]}, {len(resolved.lock.packages())} Debian packages"
                 )

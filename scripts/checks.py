@@ -26,8 +26,10 @@ DECIDING = (
 )  # fmt: skip
 """What decides, apart from the checks themselves, what a proof says."""
 
-BESIDE = {"compat": "nvidia"}
-"""Checks that are no role's own → the role that brings them along."""
+COMPAT = "compat"
+"""Checks that are no role's own: what goes together, of an image with a driver or with instance types to suit."""
+
+_DRIVER = "nvidia"
 
 SECONDS = {"static": 900.0, "live": 1800.0, "client": 600.0}
 """How long the checks of a stage may take on a busy machine."""
@@ -49,20 +51,24 @@ def files(stage: Stage, roles: Sequence[str]) -> list[Path]:
     return [path for role in roles if (path := CHECKS / stage / f"test_{role}.py").exists()]
 
 
-def roles(facts: manifest.Facts) -> list[str]:
-    """Return whose checks an image gets: its roles, and what comes along with one of them.
+def roles(facts: manifest.Facts, demand: manifest.Demand | None = None) -> list[str]:
+    """Return whose checks an image gets: its roles, and whether it suits what is asked of it.
 
     Parameters
     ----------
     facts:
         Of the image.
+    demand:
+        What kiln.toml asks of it.
 
     Returns
     -------
     list of str
         Names of check files, without ``test_``.
     """
-    return [*facts.roles, *(name for name, role in BESIDE.items() if role in facts.roles)]
+    # An image without a driver may be asked to run on a GPU all the same: that is for the judge to say.
+    judged = _DRIVER in facts.roles or bool(demand and demand.instance_types)
+    return [*facts.roles, *([COMPAT] if judged else [])]
 
 
 def digest() -> str:

@@ -124,7 +124,7 @@ class Guest:
         self.read_bps = read_bps
         self.options = options
         self.progress = progress
-        self.accelerator = accel.probe()
+        self.accelerator = accel.probe(work)
         self.times: dict[str, float] = {}
         self.state = ""
         self._sshd_failed: float | None = None

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +82,11 @@ class Resolved:
     git: manifest.Git
 
 
+def _first_line(error: Exception) -> str:
+    # YAML's errors say on their later lines where: that is what is looked for.
+    return " ".join(part.strip() for part in str(error).splitlines()[:3])
+
+
 def roles_of(playbook: Path) -> list[str]:
     """Return the roles of a playbook in order.
 
@@ -92,9 +98,14 @@ def roles_of(playbook: Path) -> list[str]:
     try:
         plays = yaml.safe_load(playbook.read_text(encoding="utf-8"))
         entries = [role for play in plays for role in play.get("roles", [])]
-    except (yaml.YAMLError, TypeError, AttributeError) as error:
-        raise UsageError(f"{playbook} is no playbook: {str(error).splitlines()[0]}", "correct it") from None
-    names = [entry["role"] if isinstance(entry, dict) else str(entry) for entry in entries]
+        # Ansible takes both names of the key.
+        names = [
+            str(entry.get("role") or entry["name"]) if isinstance(entry, dict) else str(entry)
+            for entry in entries
+        ]
+    except (yaml.YAMLError, UnicodeError, TypeError, AttributeError, KeyError) as error:
+        what = "a role has no name" if isinstance(error, KeyError) else _first_line(error)
+        raise UsageError(f"{playbook} is no playbook: {what}", "correct it") from None
     for name in names:
         if not (ROLES / name).is_dir():
             known = ", ".join(sorted(p.name for p in ROLES.iterdir() if p.is_dir()))
@@ -103,10 +114,19 @@ def roles_of(playbook: Path) -> list[str]:
 
 
 def packages(role: str) -> list[str]:
-    """Return the Debian packages that a role installs, its ``<role>_packages``."""
+    """Return the Debian packages that a role installs, its ``<role>_packages``.
+
+    Raises
+    ------
+    UsageError
+        Its defaults are no table in YAML.
+    """
     defaults = ROLES / role / "defaults/main.yml"
-    values = yaml.safe_load(defaults.read_text(encoding="utf-8")) if defaults.exists() else {}
-    return list((values or {}).get(f"{role}_packages", []))
+    try:
+        values = yaml.safe_load(defaults.read_text(encoding="utf-8")) if defaults.exists() else {}
+        return list((values or {}).get(f"{role}_packages", []))
+    except (yaml.YAMLError, UnicodeError, TypeError, AttributeError) as error:
+        raise UsageError(f"{defaults} cannot be read: {_first_line(error)}", "correct it") from None
 
 
 def variables(image: config.Image, roles: list[str]) -> dict[str, object]:
@@ -188,16 +208,25 @@ def tools() -> dict[str, str]:
 
 
 def _git() -> manifest.Git:
+    # A checkout of another user, as root sees it in CI, is ours to read: kiln runs from it.
+    git = ["git", "-c", f"safe.directory={paths.ROOT}", "-C", str(paths.ROOT)]
+
     def ask(*arguments: str) -> str | None:
-        done = subprocess.run(["git", "-C", str(paths.ROOT), *arguments], capture_output=True, text=True)
+        try:
+            done = subprocess.run([*git, *arguments], capture_output=True, text=True)
+        except FileNotFoundError:
+            return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    return manifest.Git(
-        commit=ask("rev-parse", "HEAD"), dirty=bool(ask("status", "--porcelain", "--", *SOURCES))
-    )
+    changed = ask("status", "--porcelain", "--", *SOURCES)
+    # What git cannot tell counts as changed, unless this is an export without a repository.
+    unknown = changed is None and (paths.ROOT / ".git").exists()
+    return manifest.Git(commit=ask("rev-parse", "HEAD"), dirty=unknown or bool(changed))
 
 
-def resolve(name: str, image: config.Image, log: Path) -> Resolved:
+def resolve(
+    name: str, image: config.Image, log: Path, say: Callable[[str], None] = lambda _: None
+) -> Resolved:
     """Resolve what a local bake of an image will consist of.
 
     Parameters
@@ -208,21 +237,29 @@ def resolve(name: str, image: config.Image, log: Path) -> Resolved:
         Its section of kiln.toml.
     log:
         Where apt's output goes.
+    say:
+        Told when another bake has to be waited for.
 
     Raises
     ------
     KilnError
         A tool is missing, or the packages cannot be resolved.
     UsageError
-        The playbook names a role that is not there.
+        The playbook names a role that is not there, or lacks the one that brings the driver.
     """
     roles = roles_of(image.playbook)
+    if image.driver and driver.ROLE not in roles:
+        raise UsageError(
+            f'image {name} has driver = "{image.driver}", and {image.playbook} has no role {driver.ROLE}',
+            f"add {driver.ROLE} to the playbook, or take driver out of kiln.toml",
+        )
     versions = tools()
     lock = archive.resolve(
         base.PACKAGES,
         [wanted for role in roles if (wanted := packages(role))],
         log,
         driver.sources(roles, image.driver),
+        say,
     )
     inputs = manifest.Inputs(
         destination="local",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -136,12 +137,11 @@ def for_mmdebstrap(folder: Path) -> tuple[Path, Path]:
 
 def _index() -> str | None:
     """Return the index that this machine's pip is set to; uv reads no settings of pip's."""
-    if index := os.environ.get("PIP_INDEX_URL"):
-        return index
-    # The pip of .venv: Debian's Python has none of its own.
-    command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    # The pip of .venv: Debian's Python has none of its own. `config get` would read one of its files only.
+    command = [sys.executable, "-m", "pip", "config", "list"]
     done = subprocess.run(command, capture_output=True, text=True)
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    found = dict(re.findall(r"^(\S+)\.index-url='(.*)'$", done.stdout, re.MULTILINE))
+    return next((found[place] for place in (":env:", "install", "global") if place in found), None)
 
 
 @dataclass(frozen=True)

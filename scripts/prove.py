@@ -32,7 +32,7 @@ def run(image: str, version: str | None = None, config_path: Path | None = None)
     version:
         Which one; by default the newest, proven or not.
     config_path:
-        kiln.toml, by default the checkout's; it is read for an image with a driver.
+        kiln.toml, by default the checkout's.
 
     Raises
     ------
@@ -47,15 +47,19 @@ def run(image: str, version: str | None = None, config_path: Path | None = None)
     folder = paths.build_dir() / image
     made = versions.every(folder)
     place = made[-1] if version is None and made else images.resolve(image, version)
-    demand = config.load(config_path).demand(image) if _has_driver(versions.read(place)) else None
+    loaded = config.load(config_path)
+    # What is not in kiln.toml is asked nothing, unless it has a driver: then nobody can say that it suits.
+    asked = image in loaded.image or checks.COMPAT in checks.roles(versions.read(place).facts)
+    demand = loaded.demand(image) if asked else None
     with workspace.claim(folder):
         workspace.sweep(folder)
         with Progress(f"kiln prove {image}@{place.name}") as progress, workspace.workspace(folder) as work:
             prove(place, folder, work, progress, demand)
 
 
-def _has_driver(written: manifest.Manifest) -> bool:
-    return "compat" in checks.roles(written.facts)
+def _asked(written: manifest.Manifest, demand: manifest.Demand | None) -> manifest.Demand | None:
+    """Return what a proof of this image is for: nothing where there is nothing to judge."""
+    return demand if checks.COMPAT in checks.roles(written.facts, demand) else None
 
 
 def is_current(version: Path, demand: manifest.Demand | None) -> bool:
@@ -66,7 +70,7 @@ def is_current(version: Path, demand: manifest.Demand | None) -> bool:
     version:
         The version's folder.
     demand:
-        What kiln.toml asks; passed over for an image without a driver.
+        What kiln.toml asks; passed over for an image without driver and instance types.
     """
     proof, written = versions.read_proof(version), versions.read(version)
     disk = written.disk
@@ -78,7 +82,7 @@ def is_current(version: Path, demand: manifest.Demand | None) -> bool:
         and proof.verdict == "passed"
         and proof.manifest_digest == manifest.sha256_file(version / "manifest.json")
         and proof.checks_digest == checks.digest()
-        and proof.demand == (demand if _has_driver(written) else None)
+        and proof.demand == _asked(written, demand)
     )
 
 
@@ -139,7 +143,7 @@ def _static(run: _Run) -> None:
     place = run.work / "static"
     run.found += checks.run(
         "static",
-        checks.roles(run.written.facts),
+        checks.roles(run.written.facts, run.demand),
         run.version / "proof-static.xml",
         run.log,
         env={"KILN_ROOT": str(layer.merged(place)), "KILN_VERSION": run.written.version}
@@ -250,7 +254,7 @@ def prove(
     progress:
         Where it is shown.
     demand:
-        What kiln.toml asks; passed over for an image without a driver.
+        What kiln.toml asks; passed over for an image without driver and instance types.
 
     Raises
     ------
@@ -266,7 +270,7 @@ def prove(
         raise KilnError(
             f"{version} has no root folder any more", "old versions keep their disk only: bake again"
         )
-    run = _Run(version, work, progress, written, demand if _has_driver(written) else None)
+    run = _Run(version, work, progress, written, _asked(written, demand))
     has_server = SERVER_ROLE in written.facts.roles
     # An earlier proof stands until this one is written; its details do not.
     for old in version.glob("proof-*.xml"):

@@ -84,7 +84,8 @@ install_packages() {
 # uv reads no settings of pip's: what this machine's pip is set to counts for both.
 lend_pip_settings() {
     local index=${UV_DEFAULT_INDEX:-${UV_INDEX_URL:-${PIP_INDEX_URL:-}}}
-    [ -n "$index" ] || index=$(.venv/bin/python -m pip config get global.index-url 2>/dev/null || true)
+    [ -n "$index" ] || index=$(.venv/bin/python -m pip config list |
+        sed -n "s/^\(global\|install\)\.index-url='\(.*\)'\$/\2/p" | tail -n 1)
     [ -z "$index" ] || export UV_DEFAULT_INDEX="$index"
     [ -z "${PIP_CERT:-}" ] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$PIP_CERT}"
 }

@@ -67,7 +67,9 @@ def end(run_id: str, patience: float = _PATIENCE_SECONDS) -> None:
     while left := list(of(run_id)):
         late = time.monotonic() - deadline
         if late > patience:
-            raise KilnError(f"process {left[0]} of the run {run_id} cannot be ended", f"see: ps -fp {left[0]}")
+            raise KilnError(
+                f"process {left[0]} of the run {run_id} cannot be ended", f"see: ps -fp {left[0]}"
+            )
         if late > 0:
             for pid in left:
                 try:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kiln import paths
 from kiln.errors import KilnError
 from scripts import engine, stragglers
 
@@ -103,8 +104,10 @@ def claim(image_dir: Path) -> Iterator[None]:
     ------
     KilnError
         Another run holds it.
+    UsageError
+        The folder cannot be made.
     """
-    image_dir.mkdir(parents=True, exist_ok=True)
+    paths.make(image_dir, "KILN_BUILD")
     handle = _try_lock(image_dir / ".lock")
     if handle is None:
         holder = (image_dir / ".lock").read_text().strip() or "another process"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,9 +18,14 @@ KILN = Path(sys.executable).parent / "kiln"
 CONFIG = paths.ROOT / "tests/fixtures/tiny/kiln.toml"
 IMAGE = "tiny"
 BAKE = {"inputs": 0.3, "base": 0.7, "packer": 5.0, "facts": 0.05, "disk": 0.7, "sbom": 0.05}
-PROOF = {"static": 0.7, "files": 0.05, "boot": 5.0, "live": 0.7, "shutdown": 0.1}
+PROOF = {"static": 0.7, "files": 0.05, "boot": 5.0, "live": 0.7, "shutdown": 0.1, "second boot": 5.0}
 STAGES = {**BAKE, **PROOF}
 """Every stage in order, and how far into it a signal is sent, in seconds: its middle, on an idle machine."""
+
+
+def stages(said: str) -> set[str]:
+    """Stages that begin in the output of a bake."""
+    return set(re.findall(r"^\[[\d:]+\] (\S.*) …$", said, re.MULTILINE))
 
 
 @dataclass
@@ -84,6 +90,7 @@ class Bakery:
                 child.send_signal(sig)
                 break
         rest, _ = child.communicate(timeout=120)
+        self.stages |= stages("".join(said))
         return subprocess.CompletedProcess(child.args, child.returncode, "".join(said) + rest, "")
 
     def containers(self) -> list[str]:
@@ -94,6 +101,9 @@ class Bakery:
         names = [name for done in said for name in done.stdout.split()]
         runs = {path.name for path in (self.folder / ".work").glob("*")} | self.runs
         return [name for name in names if name.rpartition("-")[2] in runs]
+
+    stages: set[str] = field(default_factory=set)
+    """Stages that were seen to begin."""
 
     runs: set[str] = field(default_factory=set)
     """Ids of runs seen so far: their containers must be gone though their folders are."""

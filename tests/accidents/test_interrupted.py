@@ -7,11 +7,12 @@ import shlex
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
-from kiln import manifest
-from tests.accidents.bakery import NOTHING, STAGES, Bakery
+from kiln import manifest, paths
+from tests.accidents.bakery import NOTHING, STAGES, Bakery, stages
 
 # The whole campaign, both signals in each stage, runs under `make bench`.
 WHOLE = os.environ.get("KILN_CAMPAIGN") == "whole"
@@ -55,9 +56,25 @@ def test_the_next_run_clears_and_finishes(bakery: Bakery) -> None:
     done = bakery.kiln("bake", "tiny")
     assert done.returncode == 0, done.stderr
     assert bakery.left() == NOTHING
+    # No stage goes without its accidents; driver, native and client are the real image's.
+    assert bakery.stages | stages(done.stderr) == set(STAGES)
     # A run killed in its proof left a whole version, which is proven and not baked again.
     assert len(list(bakery.folder.glob("2*/manifest.json"))) == 1
     assert (bakery.folder / "latest/proof.json").exists()
+
+
+@pytest.mark.parametrize("sig", SIGNALS if WHOLE else SIGNALS[:1])
+def test_interrupted_while_the_base_is_made(tmp_path: Path, sig: signal.Signals) -> None:
+    bakery = Bakery(tmp_path / "build", {"KILN_CACHE": str(tmp_path / "cache")})
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache/apt").symlink_to(paths.cache_dir() / "apt")
+    done = bakery.interrupt("base", sig, after=8)
+    assert "mmdebstrap, " in done.stdout, done.stdout
+    if sig == signal.SIGKILL:
+        bakery.remember()
+        assert bakery.interrupt("packer", signal.SIGINT).returncode == 130
+    assert _settled(bakery) == NOTHING
+    assert bool(list((tmp_path / "cache/base").glob("*.tar"))) is (sig == signal.SIGKILL)
 
 
 def test_unchanged_says_so_and_bakes_nothing(bakery: Bakery) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kiln import paths
+from kiln import manifest, paths
 from kiln.manifest import Check
 from scripts import checks
 from tests.unit import contract
@@ -83,10 +83,18 @@ def test_waived_and_not_for_stable_are_no_failures_of_the_junit(tmp_path: Path) 
     assert (suite.get("tests"), suite.get("failures")) == ("2", "0")
 
 
-def test_checks_of_what_goes_together_come_with_the_role_nvidia() -> None:
-    for roles, there in ((["base", "nvidia", "seal"], True), (["base", "seal"], False)):
+def test_checks_of_what_goes_together_come_with_a_driver_or_with_instance_types() -> None:
+    driver, plain = ["base", "nvidia", "seal"], ["base", "seal"]
+    some, none = (manifest.Demand(instance_types=types, waivers=[]) for types in (["g5.xlarge"], []))
+    for roles, demand, there in (
+        (driver, None, True),
+        (driver, none, True),
+        (plain, some, True),
+        (plain, none, False),
+        (plain, None, False),
+    ):
         facts = contract.made().facts.model_copy(update={"roles": roles})
-        found = checks.files("static", checks.roles(facts))
+        found = checks.files("static", checks.roles(facts, demand))
         assert (checks.CHECKS / "static/test_compat.py" in found) is there
 
 

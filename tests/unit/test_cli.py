@@ -117,6 +117,15 @@ def test_bake_tells_kiln_toml_s_mistake_by_its_line(build: Path, tmp_path: Path)
         assert "did you mean 'root_gb'?" in hint
 
 
+@pytest.mark.parametrize("variable", ["KILN_BUILD", "KILN_CACHE"])
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_folder_that_cannot_be_made_is_told(build: Path, tmp_path: Path, variable: str, place: str) -> None:
+    (tmp_path / "file").touch()
+    what, fix = told(kiln("bake", "monai-label", **{variable: str(tmp_path / place)}), 2)
+    assert f"no folder can be made at {tmp_path / place}" in what
+    assert variable in fix
+
+
 def test_json_is_for_programs(build: Path) -> None:
     contract.put(build, "tiny", verdict="passed")
     listed = json.loads(kiln("images", "--json").stdout)

@@ -105,8 +105,8 @@ MISTAKES = [
     ('  "deepedit",', '  "../x",', 8, "models[2] is '../x'", 'models = ["segmentation_spleen"]'),
     ('"random"', '"radnom"', 12, "weights is 'radnom'", "'pinned' or 'random'"),
     ('"random"', '"test"', 12, "weights is 'test'", "'pinned' or 'random'"),
-    ('weights = "random"', "", 6, "app and models without weights", "a table with the keys"),
-    ('app = "radiology"', "", 6, "models and weights without app", "a table with the keys"),
+    ('weights = "random"', "", 6, "app and models without weights", 'add weights = "pinned"'),
+    ('app = "radiology"', "", 6, "models and weights without app", 'add app = "radiology"'),
     ('owner = "imaging"', "", 2, "project.owner is missing", 'add owner = "imaging"'),
     ('owner = "imaging"', 'owner = ""', 4, "owner is ''", "team that answers"),
     ("[image.monai-label]", "[image.Monai_label]", 6, "image.Monai_label is 'Monai_label'", ""),
@@ -157,6 +157,8 @@ def test_a_server_is_whole(folder: Path, given: tuple[str, ...]) -> None:
     missing = [key for key in SERVER if key not in given]
     error = refused(folder, text + "\n".join(SERVER[key] for key in given))
     assert f"{' and '.join(given)} without {' and '.join(missing)}" in error.what
+    assert error.hint.startswith(f"add {missing[0]} = ")
+    assert all(f"{key} = " in error.hint for key in missing)
     for keys in ((), tuple(SERVER)):
         image = load(folder, text + "\n".join(SERVER[key] for key in keys)).select("monai-label")
         assert bool(image.app) is bool(image.models) is bool(image.weights) is bool(keys)

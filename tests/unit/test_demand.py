@@ -42,8 +42,15 @@ def test_a_proof_is_current_for_what_it_was_asked(build: Path, asked: Demand, cu
     assert prove.is_current(folder, asked) is current
 
 
-def test_an_image_without_a_driver_is_asked_nothing(build: Path) -> None:
-    assert prove.is_current(proven(build, ["base", "seal"], None), DEMAND)
+def test_an_image_without_driver_and_instance_types_is_asked_nothing(build: Path) -> None:
+    nothing = DEMAND.model_copy(update={"instance_types": []})
+    assert prove.is_current(proven(build, ["base", "seal"], None), nothing)
+    assert prove.is_current(proven(build, ["base", "seal"], None), None)
+
+
+def test_an_image_without_a_driver_is_judged_for_its_instance_types(build: Path) -> None:
+    assert not prove.is_current(proven(build, ["base", "seal"], None), DEMAND)
+    assert prove.is_current(proven(build, ["base", "seal"], DEMAND), DEMAND)
 
 
 def test_a_driver_that_nobody_judged_is_not_proven(build: Path) -> None:

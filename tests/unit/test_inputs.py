@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from kiln import config, paths
+from kiln import config, manifest, paths
 from kiln.errors import KilnError, UsageError
 from scripts import archive, driver, inputs
 
@@ -76,12 +78,55 @@ def test_an_unknown_role_is_told_with_those_that_are_there(tmp_path: Path) -> No
     assert "base" in caught.value.hint
 
 
-@pytest.mark.parametrize("text", ["roles: [base]", "- roles: 3\n- x", "[", "3"])
-def test_no_playbook_is_told(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    "text", [b"roles: [base]", b"- roles: 3\n- x", b"[", b"3", b"\xff", b"- roles: [{tags: x}]"]
+)
+def test_no_playbook_is_told(tmp_path: Path, text: bytes) -> None:
     playbook = tmp_path / "x.yml"
-    playbook.write_text(text)
+    playbook.write_bytes(text)
     with pytest.raises(UsageError, match="no playbook"):
         inputs.roles_of(playbook)
+
+
+def test_a_role_may_stand_in_each_way_that_ansible_takes(tmp_path: Path) -> None:
+    playbook = tmp_path / "x.yml"
+    playbook.write_text("- hosts: all\n  roles:\n    - base\n    - role: nvidia\n    - name: seal\n")
+    assert inputs.roles_of(playbook) == ["base", "nvidia", "seal"]
+
+
+@pytest.mark.parametrize("text", [b"base_packages: [", b"- 3", b"\xff", b"base_packages: 3"])
+def test_defaults_that_are_no_table_are_told(copy: config.Image, text: bytes) -> None:
+    (inputs.ROLES / "base/defaults/main.yml").write_bytes(text)
+    with pytest.raises(UsageError, match=r"base/defaults/main\.yml cannot be read"):
+        inputs.packages("base")
+
+
+def test_a_driver_without_the_role_that_brings_it_is_told(copy: config.Image, tmp_path: Path) -> None:
+    copy.playbook.write_text("- hosts: all\n  roles: [base, seal]\n")
+    with pytest.raises(UsageError, match="has no role nvidia"):
+        inputs.resolve("monai-label", copy, tmp_path / "log")
+
+
+def test_a_commit_is_read_in_a_checkout_of_another_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    assert inputs._git() == manifest.Git(commit=None, dirty=False)
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    commit = ["-c", "user.name=a", "-c", "user.email=a@example", "commit", "-q", "--allow-empty", "-m", "x"]
+    subprocess.run(["git", "-C", tmp_path, *commit], check=True)
+    # As root under sudo, or in a container: the owner is somebody else.
+    for path in (tmp_path, tmp_path / ".git"):
+        os.chown(path, 12345, 12345)
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    said = inputs._git()
+    assert len(said.commit or "") == 40
+    assert not said.dirty
+    (tmp_path / "kiln.toml").touch()
+    assert inputs._git().dirty
+    # A repository that git cannot read is not taken for a clean one.
+    (tmp_path / ".git/HEAD").unlink()
+    assert inputs._git() == manifest.Git(commit=None, dirty=True)
 
 
 def _lock(**changed: str) -> archive.BaseLock:

@@ -70,7 +70,9 @@ def test_a_loan_holds_the_index_and_the_certificates(
     assert loan.environment.keys() - known <= harmless
 
 
-def test_uv_takes_the_index_of_pips_settings(apt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uv_takes_the_index_of_pips_settings(
+    apt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("KILN_CACHE", str(tmp_path / "cache"))
     for name in ("PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX"):
         monkeypatch.delenv(name, raising=False)
