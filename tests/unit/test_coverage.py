@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from kiln import paths
-from kiln.errors import KilnError
+from kiln import figures, paths
+from kiln.errors import KilnError, RefusedError
+from kiln.manifest import sha256_file
 from scripts import coverage
 from tests.benchmarks import task_coverage
 
@@ -215,6 +217,35 @@ def test_a_planted_gap_between_list_and_runs_is_told() -> None:
         told = task_coverage.complaints(tasks, done, listing)
         assert len(told) == 1
         assert said in told[0]
+
+
+@pytest.mark.parametrize(("ran", "said"), [(20, ""), (19, ""), (18, "is 0.9000, and its goal is >= 0.95")])
+def test_too_little_that_ran_is_refused_whatever_the_list_says(
+    ran: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roles, build, document = (tmp_path / name for name in ("roles", "build", "executed.md"))
+    (roles / "planted/tasks").mkdir(parents=True)
+    (roles / "planted/tasks/main.yml").write_text(
+        "---\n" + "".join(f"- name: Task {number}\n  ansible.builtin.ping:\n" for number in range(20))
+    )
+    monkeypatch.setenv("KILN_BUILD", str(build))
+    monkeypatch.setattr(coverage, "roles", lambda: roles)
+    monkeypatch.setattr(task_coverage, "DOCUMENT", str(document))
+    tasks = coverage.tasks(roles)
+    digest = sha256_file(roles / "planted/tasks/main.yml")
+    coverage.folder().mkdir(parents=True)
+    (coverage.folder() / "run.jsonl").write_text(
+        "".join(
+            json.dumps({"file": task.file, "line": task.line, "sha256": digest}) + "\n"
+            for task in tasks[:ran]
+        )
+    )
+    listed = "".join(f"| `{task.known_as}` | no host for it |\n" for task in tasks[ran:])
+    document.write_text(f"{task_coverage.HEADING}\n\n| task | why |\n| --- | --- |\n{listed}")
+    with pytest.raises(RefusedError, match=said) if said else nullcontext():
+        task_coverage.main()
+    measured = figures.read(task_coverage.FIGURE)
+    assert measured is not None and measured.value == ran / 20
 
 
 def test_a_role_that_nobody_ran_is_no_measurement() -> None:
