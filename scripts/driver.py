@@ -126,10 +126,15 @@ def sources(roles: Sequence[str], wanted: str | None) -> tuple[str, ...]:
     Raises
     ------
     UsageError
-        A local bake cannot install that driver.
+        A local bake cannot install that driver, or the playbook has no role that does.
     """
     if ROLE not in roles:
-        return ()
+        if wanted is None:
+            return ()
+        raise UsageError(
+            f'driver = "{wanted}", and the image\'s playbook has no role {ROLE}',
+            f"add the role {ROLE} to the playbook, or take driver out of kiln.toml",
+        )
     if wanted not in (None, "debian"):
         raise UsageError(
             f'driver = "{wanted}" cannot be baked on this machine',

@@ -141,7 +141,9 @@ def test_what_decides_the_bytes_decides_the_place(changed: dict[str, str]) -> No
 
 
 def test_what_is_compiled_follows_from_the_roles() -> None:
-    assert driver.sources(["base", "seal"], "debian") == ()
+    assert driver.sources(["base", "seal"], None) == ()
+    with pytest.raises(UsageError, match="has no role nvidia"):
+        driver.sources(["base", "seal"], "debian")
     assert driver.sources(["base", "nvidia"], "debian") == driver.SOURCES
     assert driver.sources(["base", "nvidia"], None) == driver.SOURCES
     with pytest.raises(UsageError, match="nvidia_repository"):

@@ -67,6 +67,11 @@ def test_variables_are_those_of_the_playbooks_roles(image: config.Image) -> None
     }  # fmt: skip
     assert inputs.variables(image, ["base"])["base_extra_packages"] == []
     assert "python3-venv" in inputs.variables(image, ["base", "monai_label"])["base_extra_packages"]
+    # What base installs for the others, they do not look for once more.
+    given = inputs.variables(image, inputs.roles_of(image.playbook))
+    for role in inputs.roles_of(image.playbook):
+        if role != "base" and inputs.packages(role):
+            assert given[f"{role}_packages_installed"] is True
     assert inputs.variables(image, ["monai_label"])["monai_label_models"] == ["segmentation_spleen"]
 
 
@@ -99,12 +104,6 @@ def test_defaults_that_are_no_table_are_told(copy: config.Image, text: bytes) ->
     (inputs.ROLES / "base/defaults/main.yml").write_bytes(text)
     with pytest.raises(UsageError, match=r"base/defaults/main\.yml cannot be read"):
         inputs.packages("base")
-
-
-def test_a_driver_without_the_role_that_brings_it_is_told(copy: config.Image, tmp_path: Path) -> None:
-    copy.playbook.write_text("- hosts: all\n  roles: [base, seal]\n")
-    with pytest.raises(UsageError, match="has no role nvidia"):
-        inputs.resolve("monai-label", copy, tmp_path / "log")
 
 
 def test_a_commit_is_read_in_a_checkout_of_another_user(
