@@ -13,6 +13,12 @@ build {
     ansible_env_vars        = var.ansible_env
   }
 
+  # The role seal empties a host for good, and only one that has this mark of a build. /run is gone with the boot.
+  provisioner "shell" {
+    only   = ["amazon-ebs.image"]
+    inline = ["sudo install --directory /run/kiln-build"]
+  }
+
   provisioner "ansible" {
     only             = ["amazon-ebs.image"]
     playbook_file    = var.playbook
