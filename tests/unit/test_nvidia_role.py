@@ -11,8 +11,11 @@ from typing import Any
 
 import jinja2
 import pytest
+import yaml
 
 from kiln import paths
+from tests.defects import rows
+from tests.image.live import test_nvidia as live
 
 PIN = {"name": "keyring.asc", "url": "https://example.org/key.pub", "sha256": "a" * 64}
 
@@ -21,6 +24,13 @@ def run(tmp_path: Path, tasks: str, variables: dict[str, Any]) -> subprocess.Com
     """A task file of the role on this machine; what is given goes before what its tasks find out."""
     role = {"ansible.builtin.include_role": {"name": "nvidia", "tasks_from": tasks}}
     play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [role]}
+    return played(tmp_path, play, variables)
+
+
+def played(
+    tmp_path: Path, play: dict[str, Any], variables: dict[str, Any]
+) -> subprocess.CompletedProcess[str]:
+    """A play on this machine."""
     (tmp_path / "play.yml").write_text(json.dumps([play]))
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     command = [Path(sys.executable).parent / "ansible-playbook", "--extra-vars", json.dumps(variables)]
@@ -98,10 +108,108 @@ def test_driver_that_differs_is_refused(tmp_path: Path, lines: list[str]) -> Non
     assert f"Found: {', '.join(lines) or 'neither'}" in " ".join((done.stdout + done.stderr).split())
 
 
+ONE_VERSION = {"stdout_lines": ["6.1.0-56-cloud-amd64 535.309.01", USERSPACE]}
+
+
+def programs(*, there: bool) -> dict[str, Any]:
+    """What the role finds of nvidia-modprobe, beside an nvidia-persistenced that is there."""
+    names = {"/usr/bin/nvidia-modprobe": there, "/usr/bin/nvidia-persistenced": True}
+    return {"results": [{"item": name, "stat": {"exists": value}} for name, value in names.items()]}
+
+
 def test_driver_of_one_version_is_accepted(tmp_path: Path) -> None:
-    said = {"stdout_lines": ["6.1.0-56-cloud-amd64 535.309.01", USERSPACE]}
-    done = run(tmp_path, "verify", {"__nvidia_versions": said})
+    done = run(
+        tmp_path,
+        "verify",
+        {"__nvidia_versions": ONE_VERSION, "__nvidia_programs": programs(there=True)},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_driver_that_cannot_make_its_device_files_is_refused(tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        "verify",
+        {"__nvidia_versions": ONE_VERSION, "__nvidia_programs": programs(there=False)},
+    )
+    assert done.returncode == 2, done.stdout
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "The driver came without /usr/bin/nvidia-modprobe, and nothing would make" in said
+
+
+@pytest.mark.parametrize(
+    ("source", "listed", "held"),
+    [
+        ("debian", [], ["linux-image-*", "*nvidia*", "libcuda*"]),
+        ("nvidia_repository", [], ["linux-image-*", "*nvidia*", "libcuda*"]),
+        # Installed, held already, known by name alone, removed.
+        (
+            "preinstalled",
+            ["ii  libcuda1", "hi  nvidia-smi", "un  nvidia-driver", "rc  libnvidia-cfg1"],
+            ["linux-image-*", "libcuda1", "nvidia-smi"],
+        ),
+        ("preinstalled", [], ["linux-image-*"]),
+    ],
+)
+def test_what_is_held_follows_from_the_source(
+    tmp_path: Path, source: str, listed: list[str], held: list[str]
+) -> None:
+    internals = yaml.safe_load((paths.ROOT / "ansible/roles/nvidia/vars/main.yml").read_text())
+    given = {name: internals[name] for name in ("__nvidia_held", "__nvidia_found")}
+    show = {
+        "ansible.builtin.copy": {"dest": str(tmp_path / "held"), "content": "{{ __nvidia_held | to_json }}"}
+    }
+    play = {
+        "hosts": "localhost",
+        "connection": "local",
+        "gather_facts": False,
+        "vars": given,
+        "tasks": [show],
+    }
+    done = played(
+        tmp_path, play, {"nvidia_driver_source": source, "__nvidia_listed": {"stdout_lines": listed}}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((tmp_path / "held").read_text()) == held
+
+
+T4 = "pci:v000010DEd00001EB8sv000010DEsd000012A2bc03sc02i00"
+ACTIVE = {"LoadState": "loaded", "ActiveState": "active"}
+TWO_GPUS = {
+    **rows.sound(),
+    "pci_devices": [T4, T4],
+    "gpu_minors": ["0", "1"],
+    "gpu_devices": [
+        "/dev/nvidia0",
+        "/dev/nvidia1",
+        "/dev/nvidiactl",
+        "/dev/nvidia-uvm",
+        "/dev/nvidia-uvm-tools",
+    ],
+    "gpu_service": ACTIVE,
+    "persistenced": ACTIVE,
+    "modprobe_nvidia": "",
+    "nvidia_loaded": True,
+}
+"""What a guest with two GPUs would answer; none was asked."""
+
+
+def test_guest_with_gpus_passes() -> None:
+    live.test_modprobe_says_no_such_device(TWO_GPUS)
+    live.test_persistenced_runs_where_there_is_a_gpu(TWO_GPUS)
+    live.test_every_gpu_has_its_device_files(TWO_GPUS)
+
+
+@pytest.mark.parametrize("device", TWO_GPUS["gpu_devices"])
+def test_guest_that_lacks_a_device_file_is_refused(device: str) -> None:
+    left = [name for name in TWO_GPUS["gpu_devices"] if name != device]
+    with pytest.raises(AssertionError, match=rf"finds no GPU without {device}\n"):
+        live.test_every_gpu_has_its_device_files({**TWO_GPUS, "gpu_devices": left})
+
+
+def test_guest_whose_driver_left_a_gpu_is_refused() -> None:
+    with pytest.raises(AssertionError, match="2 GPU on the PCI bus, and the driver has taken 1"):
+        live.test_every_gpu_has_its_device_files({**TWO_GPUS, "gpu_minors": ["0"]})
 
 
 REPOSITORY = paths.ROOT / "tests/fixtures/nvidia_repository"

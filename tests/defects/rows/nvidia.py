@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.defects.defect import Answer, Defect, change, found, gone, live, mode, static, write
+from tests.defects.defect import Answer, Defect, change, found, gone, live, mode, several, static, write
 
 MODULES = "usr/lib/modules/*/updates/nvidia"
 UNITS = "etc/systemd/system"
 UNIT = "nvidia-persistenced.service"
+NOTE = "etc/kiln/nvidia.env"
+GPU_UNIT = f"{UNITS}/kiln-gpu.service"
+
+_NOTED = static("test_nvidia::test_source_of_the_driver_is_noted")
+_FILES = static("test_nvidia::test_device_files_are_made_before_they_are_used")
 
 
 def _unlist(root: Path) -> None:
@@ -73,6 +78,79 @@ STATIC = [
         ("fails where there is no GPU",),
     ),
     Defect(
+        "daemon of the driver that does not wait for the device files",
+        change(f"{UNITS}/{UNIT}.d/10-kiln.conf", r"^After=.*\n", ""),
+        static("test_nvidia::test_persistenced_waits_for_a_gpu"),
+        ("before they are made",),
+    ),
+    Defect(
+        "nothing makes device files",
+        gone(f"{UNITS}/multi-user.target.wants/kiln-gpu.service"),
+        _FILES,
+        ("kiln-gpu.service is disabled",),
+    ),
+    Defect(
+        "device files without their program",
+        gone("usr/local/lib/kiln/kiln_gpu.py"),
+        _FILES,
+        ("cannot make device files without /usr/local/lib/kiln/kiln_gpu.py",),
+    ),
+    Defect(
+        "device files by nvidia-modprobe in one call",
+        change(GPU_UNIT, r"^(ExecStart)=.*", r"\1=/usr/bin/nvidia-modprobe -c0 -u"),
+        _FILES,
+        ("does not run /usr/local/lib/kiln/kiln_gpu.py",),
+    ),
+    Defect(
+        "device files without a condition",
+        change(GPU_UNIT, r"^ExecCondition=.*\n", ""),
+        _FILES,
+        ("fails where there is no GPU",),
+    ),
+    Defect(
+        "device files after the server",
+        change(GPU_UNIT, r" monai-label\.service$", ""),
+        _FILES,
+        ("before they are made: monai-label.service",),
+    ),
+    Defect("driver of no source that was noted", gone(NOTE), _NOTED, ("DRIVER_SOURCE=unset",)),
+    Defect(
+        "driver of an unknown source",
+        write(NOTE, "DRIVER_SOURCE=runfile\n"),
+        _NOTED,
+        ("DRIVER_SOURCE=runfile",),
+    ),
+    Defect("source of the driver that anybody may change", mode(NOTE, 0o646), _NOTED, ("mode 0646",)),
+    Defect(
+        # What its modules were compiled with may stay; the key and a free kernel may not.
+        "driver of NVIDIA's repository, with the key of DKMS",
+        several(
+            write(NOTE, "DRIVER_SOURCE=nvidia_repository\n"),
+            write("usr/src/nvidia-580.65.06/dkms.conf"),
+            write("var/lib/dkms/mok.key", mode=0o600),
+        ),
+        static("test_nvidia::test_no_key_signs_modules"),
+        ("could sign modules: /var/lib/dkms/mok.key",),
+    ),
+    Defect(
+        "driver of NVIDIA's repository, not held",
+        several(
+            write(NOTE, "DRIVER_SOURCE=nvidia_repository\n"),
+            change("var/lib/dpkg/status", r"^(Package: libcuda1\nStatus:) hold", r"\1 install"),
+        ),
+        static("test_nvidia::test_kernel_and_driver_are_held"),
+        ("not held: libcuda1",),
+    ),
+    Defect(
+        "driver that was there already, with a kernel that is not held",
+        several(
+            write(NOTE, "DRIVER_SOURCE=preinstalled\n"),
+            change("var/lib/dpkg/status", r"^(Package: linux-image-\d.*\nStatus:) hold", r"\1 install"),
+        ),
+        static("test_nvidia::test_kernel_and_driver_are_held"),
+        ("not held: linux-image-",),
+    ),
+    Defect(
         "headers of a compilation",
         write("usr/src/linux-headers-6.1.0-56-common/Makefile"),
         static("test_nvidia::test_driver_was_not_compiled_here"),
@@ -110,8 +188,14 @@ _CALLED = (
 )
 
 SOUND: dict[str, Any] = {
+    "gpu_devices": [],
+    "gpu_minors": [],
+    "gpu_service": {"LoadState": "loaded", "ActiveState": "inactive"},
     "persistenced": {"LoadState": "loaded", "ActiveState": "inactive"},
-    "pci_vendors": ["0x8086", "0x1af4"],
+    "pci_devices": [
+        "pci:v00001B36d0000000Dsv00001AF4sd00001100bc0Csc03i30",
+        "pci:v00001AF4d00001041sv00001AF4sd00001100bc02sc00i00",
+    ],
     "modprobe_nvidia": f"{_ERROR}No such device{_CALLED}",
     "nvidia_loaded": False,
     "nouveau_loaded": False,
@@ -119,6 +203,9 @@ SOUND: dict[str, Any] = {
 
 _LOADS = live("test_nvidia::test_modprobe_says_no_such_device")
 _DAEMON = live("test_nvidia::test_persistenced_runs_where_there_is_a_gpu")
+_DEVICES = live("test_nvidia::test_every_gpu_has_its_device_files")
+_T4 = "pci:v000010DEd00001EB8sv000010DEsd000012A2bc03sc02i00"
+_VGA = "pci:v000010DEd000013BAsv000010DEsd00001097bc03sc00i00"
 LIVE = [
     Answer(
         "module with a symbol that the kernel lacks",
@@ -151,16 +238,28 @@ LIVE = [
     ),
     Answer(
         "a GPU that the driver does not take",
-        ("pci_vendors",),
-        ["0x8086", "0x10de"],
-        _LOADS | _DAEMON,
-        ("with a GPU: ", "No such device", "is inactive, and not active"),
+        ("pci_devices",),
+        [_T4],
+        _LOADS | _DAEMON | _DEVICES,
+        (
+            "with a GPU: ",
+            "No such device",
+            f"{UNIT} is inactive, and not active",
+            "kiln-gpu.service is inactive",
+        ),
+    ),
+    Answer(
+        "a GPU that also drives a display, and that the driver does not take",
+        ("pci_devices",),
+        [_VGA],
+        _LOADS | _DAEMON | _DEVICES,
+        ("with a GPU: ", "is inactive, and not active"),
     ),
     Answer(
         "guest without a PCI bus",
-        ("pci_vendors",),
+        ("pci_devices",),
         [],
-        _LOADS | _DAEMON,
+        _LOADS | _DAEMON | _DEVICES,
         ("nothing says whether it has a GPU",),
     ),
     Answer(
@@ -176,6 +275,13 @@ LIVE = [
         "not-found",
         _DAEMON,
         (f"{UNIT} is missing",),
+    ),
+    Answer(
+        "device files could not be made",
+        ("gpu_service", "ActiveState"),
+        "failed",
+        _DEVICES,
+        ("kiln-gpu.service is failed",),
     ),
     Answer(
         "nouveau has the GPU",

@@ -1,6 +1,7 @@
 """NVIDIA's driver: there for the image's kernel, held with it, and without what it was compiled with.
 
-That its parts go together, by version and kernel, is what test_compat.py asks of the files themselves.
+That its parts go together, by version and kernel, is what test_compat.py asks of the files themselves. What
+holds of one source of the driver alone is asked where the role noted that source, or none that is known.
 """
 
 from __future__ import annotations
@@ -15,14 +16,38 @@ from tests.image.tree import Tree, settings, shown, unit
 MODULES = ("", "-uvm")
 """What follows ``nvidia`` in the names of the modules without which CUDA does not start."""
 
+NOTE = "/etc/kiln/nvidia.env"
+META = "linux-image-cloud-amd64"
+HELD_WITH = {
+    "debian": (META, "libcuda1", "kiln-nvidia-modules-{kernel}"),
+    "nvidia_repository": (META, "libcuda1"),
+    "preinstalled": (),
+}
+"""Source of the driver → packages that there must be beside the kernel's, and be held."""
+
 KERNEL = re.compile(r"/usr/lib/modules/[^/]+")
 HELD = re.compile(r"linux-image-.*|.*nvidia.*|libcuda.*")
 BUILD_TOOLS = (
     "dkms", "dpkg-dev", "make", "gcc", "gcc-*", "cpp", "cpp-*", "binutils",
     "linux-headers-*", "linux-kbuild-*", "linux-compiler-*", "nvidia-kernel-dkms", "nvidia-open-kernel-dkms",
 )  # fmt: skip
+GPU_UNIT = "/etc/systemd/system/kiln-gpu.service"
+GPU_PROGRAM = "/usr/local/lib/kiln/kiln_gpu.py"
 DROP_IN = "/etc/systemd/system/nvidia-persistenced.service.d/10-kiln.conf"
 COMPONENTS = {"contrib", "non-free", "non-free-firmware"}
+
+
+def noted(host: Host) -> str:
+    """The source that the role noted, empty where it noted none."""
+    note = host.file(NOTE)
+    return settings(note.content_string).get("DRIVER_SOURCE", "") if note.exists else ""
+
+
+@pytest.fixture(scope="module")
+def source(host: Host) -> str:
+    """Where the driver came from; what says nothing that is known is asked what Debian's is."""
+    said = noted(host)
+    return said if said in HELD_WITH else "debian"
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +56,15 @@ def kernel(tree: Tree) -> str:
     found = tree.matching("/boot/vmlinuz-*")
     assert found, "the image has no kernel"
     return found[-1].removeprefix("/boot/vmlinuz-")
+
+
+def test_source_of_the_driver_is_noted(host: Host, tree: Tree) -> None:
+    said = noted(host)
+    assert said in HELD_WITH, (
+        f"what the driver promises depends on its source: {NOTE} has DRIVER_SOURCE={said or 'unset'}"
+    )
+    entry = tree[NOTE]
+    assert (entry.uid, entry.mode) == (0, 0o644), f"{NOTE} is of user {entry.uid}, mode {entry.mode:04o}"
 
 
 def test_the_one_kernel_has_its_modules(host: Host, tree: Tree, kernel: str) -> None:
@@ -54,11 +88,11 @@ def test_cuda_is_found_by_the_loader(host: Host, tree: Tree) -> None:
     assert target in tree, f"{found[0]} leads to {target or 'nothing'}, which is not there"
 
 
-def test_kernel_and_driver_are_held(host: Host, kernel: str) -> None:
+def test_kernel_and_driver_are_held(host: Host, kernel: str, source: str) -> None:
     lines = host.run("dpkg --get-selections").stdout.splitlines()
     selected = {line.split()[0].split(":")[0]: line.split()[1] for line in lines}
     wanted = {name for name in selected if HELD.fullmatch(name)}
-    needed = {"linux-image-cloud-amd64", f"linux-image-{kernel}", f"kiln-nvidia-modules-{kernel}", "libcuda1"}
+    needed = {f"linux-image-{kernel}", *(name.format(kernel=kernel) for name in HELD_WITH[source])}
     missing = sorted(needed - wanted)
     assert not missing, f"not installed: {shown(missing)}"
     free = sorted(name for name in wanted if selected[name] != "hold")
@@ -78,20 +112,45 @@ def test_driver_is_not_loaded_without_a_gpu(host: Host) -> None:
     assert not found, f"systemd-modules-load fails where there is no GPU: {shown(found)}"
 
 
+def waits_for_a_gpu(found: dict[str, list[str]], path: str) -> str:
+    """What is wrong with the condition of a unit, empty where it starts where a GPU is and nowhere else."""
+    condition = found.get("ExecCondition", [""])[0]
+    sound = "v000010DE" in condition and "/sys/bus/pci/devices/*/modalias" in condition
+    return "" if sound else f"it fails where there is no GPU: {path} has ExecCondition={condition or 'unset'}"
+
+
+def test_device_files_are_made_before_they_are_used(host: Host, tree: Tree) -> None:
+    assert tree.matching("/etc/systemd/system/*.wants/kiln-gpu.service"), (
+        "kiln-gpu.service is disabled: nothing makes the device files of a GPU"
+    )
+    found = unit(host.file(GPU_UNIT).content_string) if GPU_UNIT in tree else {}
+    wrong = waits_for_a_gpu(found, GPU_UNIT)
+    assert not wrong, wrong
+    before = set(" ".join(found.get("Before", [])).split())
+    late = sorted({"nvidia-persistenced.service", "monai-label.service"} - before)
+    assert not late, f"looks for the device files before they are made: {shown(late)}"
+    assert found.get("ExecStart", [""])[0].endswith(f"python3 -I -S {GPU_PROGRAM}"), (
+        f"nothing makes the device files of a GPU: {GPU_UNIT} does not run {GPU_PROGRAM}"
+    )
+    missing = [path for path in (GPU_PROGRAM, "/usr/bin/nvidia-modprobe") if path not in tree]
+    assert not missing, f"kiln-gpu.service cannot make device files without {shown(missing)}"
+
+
 def test_persistenced_waits_for_a_gpu(host: Host, tree: Tree) -> None:
     wanted = tree.matching("/etc/systemd/system/*.wants/nvidia-persistenced.service")
-    assert wanted, "nvidia-persistenced.service is disabled: nothing makes the device files"
-    said = unit(host.file(DROP_IN).content_string) if DROP_IN in tree else {}
-    condition = said.get("ExecCondition", [""])[0]
-    assert "0x10de" in condition and "/sys/bus/pci/devices/" in condition, (
-        f"nvidia-persistenced fails where there is no GPU: {DROP_IN} has ExecCondition={condition or 'unset'}"
-    )
-    assert "nvidia-modprobe -c0 -u" in said.get("ExecStartPre", [""])[0], (
-        f"nothing makes CUDA's device files: {DROP_IN} does not call nvidia-modprobe -c0 -u"
+    assert wanted, "nvidia-persistenced.service is disabled: a GPU is started anew by each program"
+    found = unit(host.file(DROP_IN).content_string) if DROP_IN in tree else {}
+    wrong = waits_for_a_gpu(found, DROP_IN)
+    assert not wrong, wrong
+    assert "kiln-gpu.service" in " ".join(found.get("After", [])).split(), (
+        f"nvidia-persistenced looks for the device files before they are made: {DROP_IN}"
     )
 
 
-def test_driver_was_not_compiled_here(host: Host, tree: Tree) -> None:
+def test_driver_was_not_compiled_here(host: Host, tree: Tree, source: str) -> None:
+    # DKMS compiled the others, and its modules leave with it.
+    if source != "debian":
+        return
     said = host.run("dpkg-query --show --showformat '${db:Status-Status} ${Package}\\n' " + " ".join(
         f"'{name}'" for name in BUILD_TOOLS
     )).stdout.splitlines()  # fmt: skip
@@ -113,7 +172,9 @@ def test_no_key_signs_modules(tree: Tree) -> None:
     assert not found, f"who has the image could sign modules: {shown(found)}"
 
 
-def test_sources_have_the_drivers_components(host: Host) -> None:
+def test_sources_have_the_drivers_components(host: Host, source: str) -> None:
+    if source != "debian":
+        return
     said = host.run("cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null").stdout
     lines = re.findall(r"^deb +(?:\[[^\]]*\] +)?\S+ +(\S+) +(.*)$", said, re.MULTILINE)
     stanzas = host.run("cat /etc/apt/sources.list.d/*.sources 2>/dev/null").stdout.split("\n\n")
