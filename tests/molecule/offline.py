@@ -1,7 +1,7 @@
 """Runs an image's roles on a root by chroot, where no systemd runs.
 
-``python -m tests.molecule.offline MERGED VERSION MODULES`` under :mod:`scripts.layer`. It takes files of the roles
-out of a sealed root and has the playbook write them again; what came of it lies in the layer.
+``python -m tests.molecule.offline MERGED VERSION MODULES`` under :mod:`scripts.layer`. It takes files of the
+roles out of a sealed root and has the playbook write them again; what came of it lies in the layer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WRITTEN = (
 
 
 def is_a_roles(path: Path) -> bool:
-    """Whether a role can have written it: systemctl makes the links of enabled units, roles those of masked ones."""
+    """Whether a role can have written it; links of enabled units are systemctl's, masked ones a role's."""
     return str(path.readlink()) == "/dev/null" if path.is_symlink() else path.is_file()
 
 
