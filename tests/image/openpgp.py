@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Iterator
 
-_ARMOUR = rb"-----BEGIN PGP PUBLIC KEY BLOCK-----\s*?\n(?:[^\n]+:[^\n]*\n)*\s*?\n(.*?)\n=[^\n]{4}\s*-----END"
 PUBLIC_KEY = 6
 """Tag of a packet (RFC 9580, 5)."""
 
@@ -40,6 +38,33 @@ def packets(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += length
 
 
+def unarmoured(data: bytes) -> bytes:
+    """What the armoured blocks of a keyring hold, as apt takes it: a block needs neither checksum nor end.
+
+    Raises
+    ------
+    AssertionError
+        It is armoured only in parts.
+    """
+    lines = [line.rstrip() for line in data.splitlines()]
+    blocks: list[bytes] = []
+    place = "outside"
+    for line in lines:
+        if line.startswith(b"-----BEGIN"):
+            place = "headers"
+            blocks.append(b"")
+        elif line.startswith(b"-----END"):
+            place = "outside"
+        elif place == "headers" and not line:
+            place = "body"
+        elif place == "body" and not line.startswith((b"=", b"-")):
+            blocks[-1] += line
+    if not blocks:
+        return data
+    assert data.isascii(), "armoured and binary keys in one file"
+    return b"".join(base64.b64decode(block, validate=True) for block in blocks)
+
+
 def fingerprints(data: bytes) -> list[str]:
     """Fingerprints of the primary keys, in capital hex digits.
 
@@ -48,8 +73,10 @@ def fingerprints(data: bytes) -> list[str]:
     AssertionError
         It is no keyring, or has a key of a kind that is not known here.
     """
-    blocks = re.findall(_ARMOUR, data, re.DOTALL)
-    binary = b"".join(map(base64.b64decode, blocks)) if blocks else data
+    try:
+        binary = unarmoured(data)
+    except ValueError as error:
+        raise AssertionError(f"no key: {error}") from error
     found = []
     for tag, body in packets(binary):
         if tag == PUBLIC_KEY:

@@ -18,6 +18,8 @@ class Entry:
     uid: int
     gid: int
     size: int
+    target: str = ""
+    """Where a link leads, as it is written."""
 
 
 class Tree:
@@ -28,12 +30,13 @@ class Tree:
 
     @classmethod
     def scan(cls, host: Host) -> Tree:
-        done = host.run(r"find / -xdev -printf '%y\t%m\t%U\t%G\t%s\t%p\0'")
+        done = host.run(r"find / -xdev -printf '%y\t%m\t%U\t%G\t%s\t%p\0%l\0'")
         assert done.rc == 0, f"the root cannot be listed: {done.stderr[:200]}"
         entries = {}
-        for line in done.stdout_bytes.split(b"\0")[:-1]:
-            kind, mode, uid, gid, size, path = line.decode(errors="surrogateescape").split("\t", 5)
-            entries[path] = Entry(kind, int(mode, 8), int(uid), int(gid), int(size))
+        parts = [part.decode(errors="surrogateescape") for part in done.stdout_bytes.split(b"\0")]
+        for line, target in zip(parts[:-1:2], parts[1::2], strict=True):
+            kind, mode, uid, gid, size, path = line.split("\t", 5)
+            entries[path] = Entry(kind, int(mode, 8), int(uid), int(gid), int(size), target)
         assert "/etc" in entries, "the root has no /etc"
         return cls(entries)
 

@@ -2,16 +2,49 @@
 
 from __future__ import annotations
 
+import os
+import struct
+from pathlib import Path
+
 from kiln import paths
-from tests.defects.defect import Defect, change, folder, several, static, write
+from tests.defects.defect import Defect, change, folder, link, mode, owner, several, static, write
 from tests.image.reviewed import REPOSITORIES
 
 UNITS = "etc/systemd/system"
 SITE = "opt/monai-label/venv/lib/python3.11/site-packages"
 STRANGER = paths.ROOT / "tests/fixtures/nvidia_repository/keyring.asc"
-"""A key that no image knows."""
+STRANGERS = "45C0B2A191069542EB6224D803B884ECEB3A86CC"
+"""A key that no image knows, and its fingerprint."""
 DEBIAN_KEY = "/etc/apt/trusted.gpg.d/debian-archive-bookworm-automatic.asc"
 """A key that every image has."""
+VENDOR = next(iter(REPOSITORIES)).split()[0]
+"""Address of a repository that was reviewed, with its only suite."""
+UPDATES = """
+Types: deb
+URIs: http://deb.debian.org/debian
+Suites: bookworm-updates
+Components: main contrib non-free non-free-firmware
+"""
+"""A source that every image has, in the other format."""
+
+
+def indented(text: str) -> str:
+    """A block as the value of a field."""
+    return "".join(f"\n {line or '.'}" for line in text.splitlines())
+
+
+def unsummed(text: str) -> str:
+    """An armoured key without its checksum, which apt takes all the same."""
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("="))
+
+
+def capable(root: Path) -> None:
+    """A program that may do what CAP_SYS_ADMIN allows, whoever starts it."""
+    path = root / "usr/local/bin/mounter"
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    os.setxattr(path, "security.capability", struct.pack("<5I", 0x02000001, 1 << 21, 0, 0, 0))
+
 
 STATIC = [
     Defect(
@@ -25,6 +58,12 @@ STATIC = [
         write("srv/robot/.ssh/authorized_keys2"),
         static("test_seal::test_no_authorized_keys"),
         ("authorized_keys2",),
+    ),
+    Defect(
+        "authorized_keys that a link leads to",
+        link("opt/robot/.ssh/authorized_keys", "/srv/robot/keys"),
+        static("test_seal::test_no_authorized_keys"),
+        ("/opt/robot/.ssh/authorized_keys",),
     ),
     Defect(
         "filled machine-id",
@@ -93,6 +132,12 @@ STATIC = [
         (".bash_history",),
     ),
     Defect(
+        "history of a service's account",
+        write("srv/robot/.psql_history"),
+        static("test_seal::test_no_histories"),
+        ("/srv/robot/.psql_history",),
+    ),
+    Defect(
         "log of the build",
         write("var/log/dpkg.log"),
         static("test_seal::test_logs_are_empty"),
@@ -146,16 +191,38 @@ STATIC = [
         ("mirror.build.example",),
     ),
     Defect(
+        "another suite of Debian's own address",
+        write(
+            "etc/apt/sources.list.d/sid.list",
+            f"deb [signed-by={DEBIAN_KEY}] http://deb.debian.org/debian sid main contrib non-free "
+            "non-free-firmware\n",
+        ),
+        static("test_seal::test_apt_sources_are_public"),
+        ("http://deb.debian.org/debian sid",),
+    ),
+    Defect(
         "repository without a signature",
         change("etc/apt/sources.list", "^deb ", "deb [trusted=yes] "),
         static("test_seal::test_every_repository_is_signed"),
         ("nobody signs", "trusted=yes"),
     ),
     Defect(
+        "repository without a signature, by another word",
+        write("etc/apt/sources.list.d/loose.sources", f"{UPDATES}Trusted: Enable\n"),
+        static("test_seal::test_every_repository_is_signed"),
+        ("nobody signs", "trusted=Enable"),
+    ),
+    Defect(
+        "repository that may be weak and old",
+        change("etc/apt/sources.list", "^deb ", "deb [allow-weak=on check-valid-until=no] "),
+        static("test_seal::test_every_repository_is_signed"),
+        ("allow-weak=on", "check-valid-until=no"),
+    ),
+    Defect(
         "vendor's repository that any key may sign",
         write(
             "etc/apt/sources.list.d/cuda.sources",
-            f"Types: deb\nURIs: {next(iter(REPOSITORIES))}\nSuites: /\n",
+            f"Types: deb\nURIs: {VENDOR}\nSuites: /\n",
         ),
         static("test_seal::test_every_repository_is_signed"),
         ("without a key of its own",),
@@ -163,10 +230,10 @@ STATIC = [
     Defect(
         "vendor's repository that any key may sign, after a signed one",
         several(
-            write("etc/apt/sources.list.d/a.list", f"deb [signed-by={DEBIAN_KEY}] {next(iter(REPOSITORIES))} /"),
+            write("etc/apt/sources.list.d/a.list", f"deb [signed-by={DEBIAN_KEY}] {VENDOR} /"),
             write(
                 "etc/apt/sources.list.d/b.sources",
-                f"Types: deb\nURIs: {next(iter(REPOSITORIES))}\nSuites: /\n# Signed-By: {DEBIAN_KEY}\n",
+                f"Types: deb\nURIs: {VENDOR}\nSuites: /\n# Signed-By: {DEBIAN_KEY}\n",
             ),
         ),
         static("test_seal::test_every_repository_is_signed"),
@@ -180,6 +247,39 @@ STATIC = [
         ),
         static("test_seal::test_keys_of_repositories_were_reviewed"),
         ("trusted.gpg.d/build.asc 45C0B2A1", "keyrings/build.asc 45C0B2A1"),
+    ),
+    Defect(
+        "fingerprint that nobody reviewed, beside a keyring that was",
+        write(
+            "etc/apt/sources.list.d/vendor.sources",
+            f"Types: deb\nURIs: {VENDOR}\nSuites: /\nSigned-By: {DEBIAN_KEY},{STRANGERS}!\n",
+        ),
+        static("test_seal::test_keys_of_repositories_were_reviewed"),
+        (f"{VENDOR} / {STRANGERS}",),
+    ),
+    Defect(
+        "key that nobody reviewed in the source itself",
+        write(
+            "etc/apt/sources.list.d/vendor.sources",
+            f"Types: deb\nURIs: {VENDOR}\nSuites: /\nSigned-By:{indented(STRANGER.read_text())}\n",
+        ),
+        static("test_seal::test_keys_of_repositories_were_reviewed"),
+        (f"{VENDOR} / {STRANGERS}",),
+    ),
+    Defect(
+        "key that nobody reviewed after one that was, without a checksum",
+        change(DEBIAN_KEY[1:], r"\Z", unsummed(STRANGER.read_text())),
+        static("test_seal::test_keys_of_repositories_were_reviewed"),
+        (f"{DEBIAN_KEY} {STRANGERS}",),
+    ),
+    Defect(
+        "keyring that is not there",
+        write(
+            "etc/apt/sources.list.d/vendor.list",
+            f"deb [signed-by=/usr/share/keyrings/vendor.gpg] {VENDOR} /\n",
+        ),
+        static("test_seal::test_keys_of_repositories_were_reviewed"),
+        ("not there: /usr/share/keyrings/vendor.gpg",),
     ),
     Defect(
         "proxy in apt's settings",
@@ -214,7 +314,8 @@ STATIC = [
                 "[Service]\nEnvironment=https_proxy=http://unit.build.example\n",
             ),
         ),
-        static("test_seal::test_environment_is_public"),
+        # What changes a unit is one that nobody reviewed, too.
+        static("test_seal::test_environment_is_public", "test_base::test_unit_files_were_reviewed"),
         (
             "proxy.build.example",
             "manager.build.example",
@@ -236,6 +337,21 @@ STATIC = [
         ("VERSION",),
     ),
     Defect(
+        "release of other inputs",
+        change("etc/image-release", "^INPUT_DIGEST=........", "INPUT_DIGEST=00000000"),
+        static("test_seal::test_release_is_complete"),
+        ("is not of the inputs 00000000",),
+    ),
+    Defect(
+        "release of a branch and of a base by name alone",
+        several(
+            change("etc/image-release", "^GIT_COMMIT=.*", "GIT_COMMIT=main"),
+            change("etc/image-release", "^BASE=.*", "BASE=debian-12@"),
+        ),
+        static("test_seal::test_release_is_complete"),
+        ("GIT_COMMIT=main", "BASE=debian-12@"),
+    ),
+    Defect(
         "world-writable file",
         write("usr/local/share/anybody.conf", "", 0o666),
         static("test_seal::test_nothing_is_writable_by_everybody"),
@@ -252,6 +368,24 @@ STATIC = [
         write("usr/local/bin/shell", mode=0o4755),
         static("test_seal::test_suid_files_were_reviewed"),
         ("/usr/local/bin/shell",),
+    ),
+    Defect(
+        "set-uid where set-gid was reviewed",
+        mode("usr/bin/chage", 0o4755),
+        static("test_seal::test_suid_files_were_reviewed"),
+        ("/usr/bin/chage 4755 root:shadow",),
+    ),
+    Defect(
+        "set-gid for another group than was reviewed",
+        several(owner("usr/bin/expiry", 0), mode("usr/bin/expiry", 0o2755)),
+        static("test_seal::test_suid_files_were_reviewed"),
+        ("/usr/bin/expiry 2755 root:root",),
+    ),
+    Defect(
+        "program with capabilities",
+        capable,
+        static("test_seal::test_capabilities_of_files_were_reviewed"),
+        ("/usr/local/bin/mounter",),
     ),
     Defect(
         "host name of the build machine",
