@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping
+from typing import Any
 
 RECORD = "/etc/kiln/hardening.json"
 
@@ -102,14 +102,46 @@ NEEDED = {
 """Kernel modules that an instance may need: cloud-init's seed, EFS, the GPU, disks and network of EC2."""
 
 
-def waived(record: str) -> set[str]:
-    """Return the controls that an image does without, by waivers that are not over.
+def waivers(record: str) -> list[dict[str, Any]]:
+    """Return every waiver of an image, also those that do not count.
 
     Parameters
     ----------
     record:
         Content of :data:`RECORD`; empty where the image has none.
     """
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    waivers: list[Mapping[str, str]] = json.loads(record or "{}").get("waivers", [])
-    return {one["control"] for one in waivers if str(one["until"]) >= today and one["reason"].strip()}
+    found: list[dict[str, Any]] = json.loads(record or "{}").get("waivers", [])
+    return found
+
+
+def uncounted(waiver: dict[str, Any], today: datetime.date | None = None) -> str:
+    """Return why a waiver does not count, empty where it does.
+
+    Parameters
+    ----------
+    waiver:
+        As the role's variables have it: control, reason and until.
+    today:
+        The day, of UTC where there is none.
+    """
+    until = str(waiver.get("until", ""))
+    if waiver.get("control") not in CONTROLS | OPTIONAL:
+        return "no control"
+    if not str(waiver.get("reason") or "").strip():
+        return "no reason"
+    try:
+        last = datetime.date.fromisoformat(until)
+    except ValueError:
+        return "no day"
+    return "" if last >= (today or datetime.datetime.now(datetime.UTC).date()) else "over"
+
+
+def waived(record: str) -> set[str]:
+    """Return the controls that an image does without, by waivers that count.
+
+    Parameters
+    ----------
+    record:
+        Content of :data:`RECORD`; empty where the image has none.
+    """
+    return {str(one["control"]) for one in waivers(record) if not uncounted(one)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from scripts import role_readme
-from tests.image.controls import CONTROLS, MODULES, NEEDED, OPTIONAL, RECORD, SSHD, SYSCTL, waived
+from tests.image.controls import CONTROLS, MODULES, NEEDED, OPTIONAL, RECORD, SSHD, SYSCTL, uncounted, waived
 from tests.unit.test_roles import refusal
 
 ROLE = role_readme.ROLES / "hardening"
@@ -96,6 +97,12 @@ def test_waiver_that_does_not_count_stops_the_role(tmp_path: Path, waiver: dict[
     assert f"waiver of {waiver['control']} until {waiver['until']} does not count" in " ".join(said.split())
 
 
+@pytest.mark.parametrize(("day", "why"), [("2026-01-02", ""), ("2026-01-03", "over")])
+def test_waiver_counts_on_its_last_day(day: str, why: str) -> None:
+    waiver = {"control": "auditd", "reason": "x", "until": "2026-01-02"}
+    assert uncounted(waiver, datetime.date.fromisoformat(day)) == why
+
+
 def test_audit_without_its_package_stops_the_role(tmp_path: Path) -> None:
     said = refusal(tmp_path, "hardening", "auditd", {"hardening_auditd": True})
     assert "set hardening_packages to [auditd]" in " ".join(said.split())
@@ -108,8 +115,12 @@ def test_audit_without_its_package_stops_the_role(tmp_path: Path) -> None:
         ('{"waivers": [{"control": "su", "reason": "x", "until": "2999-01-01"}]}', {"su"}),
         ('{"waivers": [{"control": "su", "reason": "x", "until": "2020-01-01"}]}', set()),
         ('{"waivers": [{"control": "su", "reason": "", "until": "2999-01-01"}]}', set()),
+        ('{"waivers": [{"control": "su", "reason": null, "until": "2999-01-01"}]}', set()),
+        ('{"waivers": [{"control": "su", "reason": "x", "until": "never"}]}', set()),
+        ('{"waivers": [{"control": "su", "reason": "x"}]}', set()),
+        ('{"waivers": [{"control": "selinux", "reason": "x", "until": "2999-01-01"}]}', set()),
     ],
-    ids=["none", "counts", "over", "no reason"],
+    ids=["none", "counts", "over", "no reason", "reason of nothing", "no day", "no until", "no control"],
 )
 def test_waiver_counts_in_an_image_until_its_day(record: str, wanted: set[str]) -> None:
     assert waived(record) == wanted

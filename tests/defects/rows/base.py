@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.defects.defect import Answer, Defect, change, gone, link, live, static, write
+from tests.defects.defect import Answer, Defect, change, gone, link, live, several, static, write
 
 UNITS = "etc/systemd/system"
 UP = {"ActiveState": "active", "NRestarts": "0", "MainPID": "400"}
 VERSION = "20260102T030405Z-89abcdef"
 KERNEL = "6.1.0-1-cloud-amd64"
 ED25519 = "/etc/ssh/ssh_host_ed25519_key"
+
+SSHD = """permitrootlogin without-password
+passwordauthentication no
+kbdinteractiveauthentication no
+authorizedkeysfile .ssh/authorized_keys .ssh/authorized_keys2
+authorizedkeyscommand none
+trustedusercakeys none
+"""
 
 STATIC = [
     Defect(
@@ -46,6 +54,60 @@ STATIC = [
         ("build",),
     ),
     Defect(
+        "unit enabled where packages enable theirs",
+        several(
+            link(
+                "usr/lib/systemd/system/multi-user.target.wants/debug-shell.service", "../debug-shell.service"
+            ),
+            link(
+                "usr/local/lib/systemd/system/basic.target.requires/rescue.service", "/lib/systemd/system/x"
+            ),
+        ),
+        # Nothing of ours lies in /usr/local/lib/systemd, whatever it does.
+        static("test_base::test_no_other_unit_is_enabled"),
+        ("multi-user.target.wants/debug-shell.service", "basic.target.requires/rescue.service"),
+    ),
+    Defect(
+        "another unit by the name of a reviewed one",
+        link(f"{UNITS}/multi-user.target.wants/chrony.service", "/lib/systemd/system/debug-shell.service"),
+        static("test_base::test_no_other_unit_is_enabled"),
+        ("chrony.service to /lib/systemd/system/debug-shell.service",),
+    ),
+    Defect(
+        "another target at boot",
+        link("usr/lib/systemd/system/default.target", "rescue.target"),
+        static("test_base::test_no_other_unit_is_enabled"),
+        ("boots into rescue.target",),
+    ),
+    Defect(
+        "additions to units, and units in place of a package's",
+        several(
+            write(f"{UNITS}/ssh.service.d/10-build.conf", "[Unit]\nWants=debug-shell.service\n"),
+            write(f"{UNITS}/dbus.service", "[Service]\nExecStart=/srv/dbus\n"),
+            link(f"{UNITS}/dbus-org.freedesktop.login1.service", "/lib/systemd/system/debug-shell.service"),
+            write("usr/lib/systemd/system/service.d/build.conf", "[Service]\nExecStartPre=/srv/x\n"),
+            write("usr/local/lib/systemd/system/chrony.service", "[Service]\nExecStart=/srv/chrony\n"),
+        ),
+        static("test_base::test_unit_files_were_reviewed"),
+        (
+            "ssh.service.d/10-build.conf",
+            "/etc/systemd/system/dbus.service",
+            "dbus-org.freedesktop.login1.service",
+            "service.d/build.conf",
+            "/usr/local/lib/systemd/system/chrony.service",
+        ),
+    ),
+    Defect(
+        "a package's addition to a unit, changed",
+        change(
+            f"{UNITS}/sshd-keygen@.service.d/disable-sshd-keygen-if-cloud-init-active.conf",
+            r"\Z",
+            "[Unit]\nWants=x\n",
+        ),
+        static("test_base::test_unit_files_were_reviewed"),
+        ("differs from its package", "disable-sshd-keygen-if-cloud-init-active.conf"),
+    ),
+    Defect(
         "service of init.d",
         link("etc/rc5.d/S01build", "../init.d/build"),
         static("test_base::test_nothing_else_starts_by_itself"),
@@ -74,6 +136,33 @@ STATIC = [
         write("etc/ssh/sshd_config.d/00-debug.conf", "PasswordAuthentication yes\n"),
         static("test_base::test_ssh_takes_keys_only"),
         ("passwordauthentication yes",),
+    ),
+    Defect(
+        "password logins of one user",
+        write("etc/ssh/sshd_config.d/90-x.conf", "Match User admin\n  PasswordAuthentication yes\n"),
+        static("test_base::test_ssh_takes_keys_only"),
+        ("Match User admin; passwordauthentication yes",),
+    ),
+    Defect(
+        "keys of somebody else",
+        write(
+            "etc/ssh/sshd_config.d/05-keys.conf",
+            "AuthorizedKeysFile=/srv/keys\nAuthorizedKeysCommand /srv/keys\nTrustedUserCAKeys /srv/ca\n",
+        ),
+        static("test_base::test_ssh_takes_keys_only"),
+        ("authorizedkeysfile /srv/keys", "authorizedkeyscommand /srv/keys", "trustedusercakeys /srv/ca"),
+    ),
+    Defect(
+        "sshd that reads none of our files",
+        change("etc/ssh/sshd_config", "^Include .*\n", ""),
+        static("test_base::test_ssh_takes_keys_only", "test_hardening::test_sshd_is_set"),
+        ("hostkey unset", "ciphers unset"),
+    ),
+    Defect(
+        "password logins by an option of sshd's unit",
+        change("etc/default/ssh", "^SSHD_OPTS=.*", 'SSHD_OPTS="-o PasswordAuthentication=yes"'),
+        static("test_base::test_ssh_takes_keys_only"),
+        ("-o PasswordAuthentication=yes",),
     ),
     Defect(
         "settings of cloud-init after ours",
@@ -130,7 +219,7 @@ SOUND: dict[str, Any] = {
     "cloud_init": {"v1": {"datasource": "DataSourceNoCloud [seed=/dev/sr0][dsmode=net]", "errors": []}},
     "resolv_conf": "../run/systemd/resolve/stub-resolv.conf",
     "metadata": {"1": [401, ""], "2": [200, "i-0123456789abcdef0"]},
-    "sshd": "permitrootlogin without-password\npasswordauthentication no\nkbdinteractiveauthentication no\n",
+    "sshd": {"root": SSHD, "debian": SSHD},
 }
 
 LIVE = [
@@ -269,11 +358,25 @@ LIVE = [
         ("None",),
     ),
     Answer(
-        "sshd takes passwords",
-        ("sshd",),
-        "passwordauthentication yes\n",
+        "sshd takes passwords of one account",
+        ("sshd", "debian"),
+        SSHD.replace("passwordauthentication no", "passwordauthentication yes"),
         live("test_base::test_ssh_refuses_passwords"),
-        ("passwordauthentication no",),
+        ("for debian: passwordauthentication no",),
+    ),
+    Answer(
+        "sshd takes keys of a program",
+        ("sshd", "root"),
+        SSHD.replace("authorizedkeyscommand none", "authorizedkeyscommand /srv/keys"),
+        live("test_base::test_ssh_refuses_passwords"),
+        ("for root: authorizedkeyscommand none",),
+    ),
+    Answer(
+        "sshd that says nothing",
+        ("sshd",),
+        {},
+        live("test_base::test_ssh_refuses_passwords"),
+        ("sshd was asked of no account",),
     ),
     Answer(
         "resolv.conf is a file",

@@ -37,6 +37,26 @@ STATIC = [
         ("su (until 2999-01-01)",),
     ),
     Defect(
+        "waiver without a day",
+        change(
+            RECORD,
+            r'"waivers": \[[^]]*\]',
+            '"waivers": [{"control": "su", "reason": "x", "until": "never"}]',
+        ),
+        static("test_hardening::test_waivers_have_a_reason_and_are_not_over"),
+        ("su (until never): no day",),
+    ),
+    Defect(
+        "waiver of no control",
+        change(
+            RECORD,
+            r'"waivers": \[[^]]*\]',
+            '"waivers": [{"control": "selinux", "reason": "x", "until": "2999-01-01"}]',
+        ),
+        static("test_hardening::test_waivers_have_a_reason_and_are_not_over"),
+        ("selinux (until 2999-01-01): no control",),
+    ),
+    Defect(
         "agent forwarding and old ciphers in sshd",
         write(f"{SSH}/05-tuned.conf", "AllowAgentForwarding yes\nCiphers aes128-cbc\n"),
         static("test_hardening::test_sshd_is_set"),
@@ -107,6 +127,12 @@ STATIC = [
         ),
         static("test_hardening::test_nothing_dumps_core"),
         ("DefaultLimitCORE infinity", "limits of root"),
+    ),
+    Defect(
+        "core dumps allowed by a later limit",
+        write("etc/security/limits.d/90-tuned.conf", "* - core unlimited\n"),
+        static("test_hardening::test_nothing_dumps_core"),
+        ("limits: * - core unlimited",),
     ),
     Defect(
         "files that all may read",

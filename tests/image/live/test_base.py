@@ -17,6 +17,16 @@ PRESENT = 60.0
 SPACE_GIB = 4.0
 """Room for studies, labels and the journal on the root disk of an image without EFS."""
 
+SSHD = (
+    "passwordauthentication no",
+    "kbdinteractiveauthentication no",
+    "permitrootlogin without-password",
+    "authorizedkeysfile .ssh/authorized_keys .ssh/authorized_keys2",
+    "authorizedkeyscommand none",
+    "trustedusercakeys none",
+)
+"""What sshd says of every account."""
+
 
 def in_root(path: str) -> Path:
     """A path of the root that was booted."""
@@ -97,13 +107,13 @@ def test_cloud_init_is_done_without_errors(guest: Guest) -> None:
 
 
 def test_ssh_refuses_passwords(guest: Guest) -> None:
-    said = guest["sshd"].lower().splitlines()
-    wanted = (
-        "passwordauthentication no",
-        "kbdinteractiveauthentication no",
-        "permitrootlogin without-password",
-    )
-    missing = [line for line in wanted if line not in said]
+    assert "root" in guest["sshd"], "sshd was asked of no account"
+    missing = [
+        f"for {name}: {line}"
+        for name, said in guest["sshd"].items()
+        for line in SSHD
+        if line not in said.lower().splitlines()
+    ]
     assert not missing, f"sshd does not say: {shown(missing)}"
 
 

@@ -8,7 +8,9 @@ import pytest
 import yaml
 from testinfra.host import Host
 
-from tests.image.reviewed import UNITS
+from tests.image import sshd
+from tests.image.asking import owned, said, text, text_or_nothing
+from tests.image.reviewed import ALIASES, DROP_INS, MATCHES, UNITS, WRITTEN
 from tests.image.tree import Tree, settings, shown
 
 ENABLED = (
@@ -28,6 +30,42 @@ SSHD = {
     "permitrootlogin": "prohibit-password",
     "hostkey": "/etc/ssh/ssh_host_ed25519_key",
 }
+SSHD_UNSET = {
+    "authenticationmethods": "any",
+    "authorizedkeyscommand": "none",
+    "authorizedkeysfile": ".ssh/authorized_keys .ssh/authorized_keys2",
+    "authorizedprincipalscommand": "none",
+    "kerberosauthentication": "no",
+    "pubkeyauthentication": "yes",
+    "strictmodes": "yes",
+    "trustedusercakeys": "none",
+}
+"""What sshd does where nothing is set: a file may say so, and nothing else."""
+
+DEFAULT_TARGETS = {"graphical.target", "multi-user.target"}
+STARTED = (".wants/", ".requires/", ".upholds/", "-generators/")
+"""What a path of systemd holds that starts something."""
+
+PACKAGED = ("/usr/lib/systemd", "/usr/local/lib/systemd")
+SEARCHED = (
+    "/etc/systemd/system", "/etc/systemd/user", "/etc/systemd/system.control", "/etc/systemd/system.attached",
+    "/usr/local/share/systemd", *PACKAGED,
+)  # fmt: skip
+"""Where systemd looks for units, apart from /run."""
+
+
+@pytest.fixture(scope="module")
+def brought(host: Host) -> set[str]:
+    """Paths that packages have brought."""
+    return owned(host)
+
+
+@pytest.fixture(scope="module")
+def changed(host: Host) -> dict[str, bool]:
+    """Path that is not as its package brought it → whether it is a setting."""
+    # "??5?????? c /etc/x": what differs, whether it is a setting, where.
+    found = said(host, "dpkg --verify").splitlines()
+    return {line.split()[-1]: line[10:12].strip() == "c" for line in found}
 
 
 @pytest.mark.parametrize("name", ENABLED)
@@ -43,17 +81,54 @@ def test_unit_is_masked(host: Host, name: str) -> None:
     assert path.is_symlink and path.linked_to == "/dev/null", f"{name} is not masked"
 
 
-def test_no_other_unit_is_enabled(host: Host, tree: Tree) -> None:
-    patterns = [
-        f"/etc/systemd/{kind}/*.{how}/*" for kind in ("system", "user") for how in ("wants", "requires")
-    ]
-    links = [
-        *tree.matching(*patterns, "/etc/systemd/*-generators/*", "/usr/local/lib/systemd/*-generators/*")
-    ]
-    assert links, "no unit is enabled in /etc/systemd"
-    masked = host.run("find /etc/systemd/system -maxdepth 1 -lname /dev/null -printf '%f\\n'").stdout.split()
-    found = sorted({path.rpartition("/")[2] for path in links} - UNITS.keys() - set(masked))
+def name_of(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def masked(tree: Tree) -> set[str]:
+    """Units that cannot be started."""
+    return {name_of(path) for path in tree.below("/etc/systemd/system") if tree[path].target == "/dev/null"}
+
+
+def test_no_other_unit_is_enabled(tree: Tree, brought: set[str]) -> None:
+    started = [path for path in tree.below("/etc/systemd", *PACKAGED) if any(how in path for how in STARTED)]
+    ours = [path for path in started if not path.startswith(PACKAGED)]
+    assert ours, "no unit is enabled in /etc/systemd"
+    found = sorted({name_of(path) for path in ours} - UNITS.keys() - masked(tree))
+    found += [path for path in started if path.startswith(PACKAGED) and path not in brought]
     assert not found, f"enabled, and nobody reviewed it: {shown(found)}"
+    # getty@tty1.service is an instance of getty@.service.
+    misled = [
+        f"{path} to {entry.target}"
+        for path in started
+        if (entry := tree[path]).kind == "l"
+        and name_of(entry.target) not in (name_of(path), re.sub("@[^.]+", "@", name_of(path)))
+    ]
+    assert not misled, f"leads to a unit of another name: {shown(misled)}"
+    defaults = {tree[path].target or path for path in tree.matching("*/systemd/system/default.target")}
+    strange = sorted(path for path in defaults if name_of(path) not in DEFAULT_TARGETS)
+    assert defaults and not strange, f"boots into {shown(strange) or 'nothing: default.target is missing'}"
+
+
+def reviewed(path: str, target: str) -> bool:
+    """Whether a file or a link in /etc/systemd/system is one of those that roles write."""
+    name = path.removeprefix("/etc/systemd/system/")
+    if target:
+        return target == "/dev/null" or f"{name} = {name_of(target)}" in ALIASES
+    return name in (DROP_INS if "/" in name else WRITTEN)
+
+
+def test_unit_files_were_reviewed(tree: Tree, brought: set[str], changed: dict[str, bool]) -> None:
+    paths = [
+        path
+        for path in tree.below(*SEARCHED)
+        if tree[path].kind != "d" and not any(how in path for how in STARTED)
+    ]
+    assert paths, "systemd has no unit"
+    strange = [path for path in paths if path not in brought and not reviewed(path, tree[path].target)]
+    assert not strange, f"unit, or what changes one, that nobody reviewed: {shown(strange)}"
+    edited = [path for path in paths if path in changed]
+    assert not edited, f"unit that differs from its package: {shown(edited)}"
 
 
 def test_nothing_else_starts_by_itself(tree: Tree) -> None:
@@ -73,8 +148,7 @@ def test_nothing_else_starts_by_itself(tree: Tree) -> None:
 
 def began_as_ami(host: Host) -> bool:
     """Whether the root began as an AMI, which boots by its own GRUB; what says nothing must boot by ours."""
-    release = host.file("/etc/image-release")
-    named = settings(release.content_string).get("BASE", "") if release.exists else ""
+    named = settings(text_or_nothing(host, "/etc/image-release")).get("BASE", "")
     if not named.startswith("ami-"):
         return False
     assert host.file("/etc/default/grub").exists, (
@@ -91,17 +165,17 @@ def test_kernel_is_the_one_that_is_booted(host: Host, tree: Tree) -> None:
     for kernel in kernels:
         release = kernel.removeprefix("/boot/vmlinuz-")
         assert f"/usr/lib/modules/{release}" in tree, f"the modules of {release} are missing"
-    named = re.findall(r"^\s*linux\s+(\S+)", host.file("/boot/grub/grub.cfg").content_string, re.MULTILINE)
+    named = re.findall(r"^\s*linux\s+(\S+)", text(host, "/boot/grub/grub.cfg"), re.MULTILINE)
     # GRUB's own settings name each kernel again for recovery.
     assert len(named) == 1 or (on_ami and named), f"/boot/grub/grub.cfg names {len(named)} kernels"
     for name in dict.fromkeys(named):
-        target = host.run("readlink --canonicalize %s", name).stdout.strip()
+        target = said(host, "readlink --canonicalize %s", name).strip()
         assert target in kernels, f"/boot/grub/grub.cfg boots {name}, which is not {shown(kernels)}"
 
 
 def test_root_is_found_by_one_partuuid(host: Host) -> None:
-    in_fstab = re.findall(r"^PARTUUID=(\S+)\s+/\s", host.file("/etc/fstab").content_string, re.MULTILINE)
-    in_grub = re.findall(r"\broot=PARTUUID=(\S+)", host.file("/boot/grub/grub.cfg").content_string)
+    in_fstab = re.findall(r"^PARTUUID=(\S+)\s+/\s", text(host, "/etc/fstab"), re.MULTILINE)
+    in_grub = re.findall(r"\broot=PARTUUID=(\S+)", text(host, "/boot/grub/grub.cfg"))
     assert len(in_fstab) == 1, "/etc/fstab names no root partition, or several"
     if began_as_ami(host):
         in_grub = list(dict.fromkeys(in_grub))
@@ -110,38 +184,40 @@ def test_root_is_found_by_one_partuuid(host: Host) -> None:
     )
 
 
-def test_ssh_takes_keys_only(host: Host) -> None:
-    # The first value counts, and sshd_config includes the folder before it sets anything.
-    said = host.run("cat /etc/ssh/sshd_config.d/*.conf /etc/ssh/sshd_config").stdout
-    effective: dict[str, str] = {}
-    for line in said.splitlines():
-        if words := line.split("#")[0].split(None, 1):
-            effective.setdefault(words[0].lower(), words[-1].strip())
+def test_ssh_takes_keys_only(host: Host, tree: Tree) -> None:
+    found = sshd.settings(host, tree)
+    effective = SSHD_UNSET | found.values
     wrong = [
-        f"{key} {effective.get(key, 'unset')}" for key, value in SSHD.items() if effective.get(key) != value
+        f"{key} {effective.get(key, 'unset')}"
+        for key, value in (SSHD | SSHD_UNSET).items()
+        if effective.get(key) != value
     ]
     assert not wrong, f"sshd lets in more than keys: {shown(wrong)}"
+    some = [match for match in found.matches if match not in MATCHES]
+    assert not some, f"sshd is set otherwise for some, and nobody reviewed it: {shown(some)}"
+    options = settings(text_or_nothing(host, "/etc/default/ssh")).get("SSHD_OPTS", "")
+    assert not options, f"sshd is started with options that count before its settings: {options}"
 
 
 def test_cloud_init_is_ours(host: Host, tree: Tree) -> None:
-    last = tree.matching("/etc/cloud/cloud.cfg.d/*.cfg")[-1]
+    last = max(tree.matching("/etc/cloud/cloud.cfg.d/*.cfg"), default="nothing")
     assert last == "/etc/cloud/cloud.cfg.d/90-kiln.cfg", (
         f"{last} overrides /etc/cloud/cloud.cfg.d/90-kiln.cfg"
     )
-    said = yaml.safe_load(host.file(last).content_string)
-    assert said["datasource_list"] == ["NoCloud", "Ec2", "None"], (
-        f"datasources of cloud-init: {said['datasource_list']}"
+    ours = yaml.safe_load(text(host, last))
+    assert ours["datasource_list"] == ["NoCloud", "Ec2", "None"], (
+        f"datasources of cloud-init: {ours['datasource_list']}"
     )
-    assert said["ssh_genkeytypes"] == ["ed25519"], f"cloud-init makes host keys of {said['ssh_genkeytypes']}"
-    assert said["ssh_deletekeys"], "cloud-init keeps ssh host keys that an image brings"
-    assert {"growpart", "resizefs"} <= set(said["cloud_init_modules"]), (
+    assert ours["ssh_genkeytypes"] == ["ed25519"], f"cloud-init makes host keys of {ours['ssh_genkeytypes']}"
+    assert ours["ssh_deletekeys"], "cloud-init keeps ssh host keys that an image brings"
+    assert {"growpart", "resizefs"} <= set(ours["cloud_init_modules"]), (
         "cloud-init does not grow the root file system"
     )
 
 
 def test_time_comes_from_amazon_or_the_pool(host: Host) -> None:
-    said = host.file("/etc/chrony/chrony.conf").content_string
-    servers = re.findall(r"^(?:server|pool) (\S+)(.*)$", said, re.MULTILINE)
+    configured = text(host, "/etc/chrony/chrony.conf")
+    servers = re.findall(r"^(?:server|pool) (\S+)(.*)$", configured, re.MULTILINE)
     assert ("169.254.169.123", " prefer iburst minpoll 4 maxpoll 4") in servers, (
         "chrony does not ask Amazon Time Sync"
     )
@@ -151,27 +227,23 @@ def test_time_comes_from_amazon_or_the_pool(host: Host) -> None:
 
 
 def test_network_is_configured(host: Host) -> None:
-    said = host.file("/etc/systemd/network/20-wired.network").content_string
-    assert "DHCP=ipv4" in said and "Name=en* eth*" in said, "no network interface is configured"
+    found = text(host, "/etc/systemd/network/20-wired.network")
+    assert "DHCP=ipv4" in found and "Name=en* eth*" in found, "no network interface is configured"
 
 
 def test_locale_is_utf8(host: Host) -> None:
-    assert settings(host.file("/etc/default/locale").content_string).get("LANG") == "C.UTF-8", (
-        "the locale is not C.UTF-8"
-    )
+    assert settings(text(host, "/etc/default/locale")).get("LANG") == "C.UTF-8", "the locale is not C.UTF-8"
 
 
 def test_packages_do_not_change_by_themselves(host: Host) -> None:
     assert not host.package("unattended-upgrades").is_installed, "unattended-upgrades is installed"
-    said = host.run("apt-config dump APT::Periodic::Enable").stdout
-    assert '"0"' in said, (
-        f"apt changes packages by itself: {said.strip() or 'APT::Periodic::Enable is unset'}"
-    )
+    found = said(host, "apt-config dump APT::Periodic::Enable").strip()
+    assert '"0"' in found, f"apt changes packages by itself: {found or 'APT::Periodic::Enable is unset'}"
 
 
-def test_packages_are_whole(host: Host) -> None:
-    audit = host.run("dpkg --audit")
-    assert audit.rc == 0 and not audit.stdout.strip(), f"half-installed package: {audit.stdout.strip()[:200]}"
+def test_packages_are_whole(host: Host, changed: dict[str, bool]) -> None:
+    half = said(host, "dpkg --audit").strip()
+    assert not half, f"half-installed package: {half[:200]}"
     # Settings may differ, programs may not.
-    changed = [line for line in host.run("dpkg --verify").stdout.splitlines() if line[10:12].strip() != "c"]
-    assert not changed, f"file differs from its package: {shown(line.split()[-1] for line in changed)}"
+    programs = [path for path, setting in changed.items() if not setting]
+    assert not programs, f"file differs from its package: {shown(programs)}"

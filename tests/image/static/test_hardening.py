@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 import pytest
 import yaml
 from testinfra.host import Host
 
-from tests.image.controls import CONTROLS, MODULES, NEEDED, OPTIONAL, RECORD, SSHD, SYSCTL, waived
+from tests.image import sshd as files_of_sshd
+from tests.image.asking import lines, naming, said, text, text_or_nothing
+from tests.image.controls import (
+    CONTROLS,
+    MODULES,
+    NEEDED,
+    OPTIONAL,
+    RECORD,
+    SSHD,
+    SYSCTL,
+    uncounted,
+    waived,
+    waivers,
+)
 from tests.image.tree import Tree, settings, shown
 
 MASKED = (
@@ -20,31 +32,23 @@ MASKED = (
     "unattended-upgrades.service",
 )
 METADATA = "169.254.169.254"
+LIMITS = "/etc/security/limits.d/*.conf"
 OF_CLOUD_INIT = "/etc/cloud/cloud.cfg.d/80-kiln-metadata.cfg"
 
 
 @pytest.fixture(scope="module")
 def record(host: Host) -> str:
-    found = host.file(RECORD)
-    return found.content_string if found.exists else ""
+    return text(host, RECORD)
 
 
 @pytest.fixture(scope="module")
-def sshd(host: Host) -> dict[str, str]:
-    """Settings of sshd: the first value counts, and the folder is read before the file."""
-    said = host.run("cat /etc/ssh/sshd_config.d/*.conf /etc/ssh/sshd_config").stdout
-    found: dict[str, str] = {}
-    for line in said.splitlines():
-        if words := line.split("#")[0].split(None, 1):
-            found.setdefault(words[0].lower(), words[-1].strip())
-    return found
+def sshd(host: Host, tree: Tree) -> dict[str, str]:
+    return files_of_sshd.settings(host, tree).values
 
 
-def merged(host: Host, *command: str) -> dict[str, str]:
+def merged(host: Host, command: str) -> dict[str, str]:
     """Settings that systemd reads from several files, the last of which counts."""
-    done = host.run(" ".join(command))
-    assert done.rc == 0, f"{command[0]} cannot read the settings: {done.stderr.strip()[-200:]}"
-    return {key.strip(): value.strip() for key, value in settings(done.stdout).items()}
+    return {key.strip(): value.strip() for key, value in settings(said(host, command)).items()}
 
 
 def differing(found: dict[str, str], wanted: dict[str, str]) -> list[str]:
@@ -52,7 +56,6 @@ def differing(found: dict[str, str], wanted: dict[str, str]) -> list[str]:
 
 
 def test_every_control_is_there_or_waived(record: str) -> None:
-    assert record, f"{RECORD} is missing: nobody knows which controls the image has"
     has = set(json.loads(record)["controls"])
     missing = CONTROLS - has - waived(record)
     assert not missing, f"controls neither there nor waived: {shown(sorted(missing))}"
@@ -61,11 +64,12 @@ def test_every_control_is_there_or_waived(record: str) -> None:
 
 
 def test_waivers_have_a_reason_and_are_not_over(record: str) -> None:
-    waivers: list[dict[str, Any]] = json.loads(record or "{}").get("waivers", [])
-    over = [
-        f"{one['control']} (until {one['until']})" for one in waivers if one["control"] not in waived(record)
+    wrong = [
+        f"{one.get('control')} (until {one.get('until')}): {why}"
+        for one in waivers(record)
+        if (why := uncounted(one))
     ]
-    assert not over, f"waiver that is over or gives no reason: {shown(over)}"
+    assert not wrong, f"waiver that does not count: {shown(wrong)}"
 
 
 @pytest.mark.parametrize("control", SSHD)
@@ -76,16 +80,15 @@ def test_sshd_is_set(record: str, sshd: dict[str, str], control: str) -> None:
 
 @pytest.mark.parametrize("control", SYSCTL)
 def test_kernel_is_set(host: Host, record: str, control: str) -> None:
-    found = merged(host, "/lib/systemd/systemd-sysctl", "--cat-config")
+    found = merged(host, "/lib/systemd/systemd-sysctl --cat-config")
     wrong = [] if control in waived(record) else differing(found, SYSCTL[control])
     assert not wrong, f"the kernel is not set as {control} says: {shown(wrong)}"
 
 
 def test_modules_cannot_be_loaded(host: Host, record: str) -> None:
-    said = host.run("/sbin/modprobe --showconfig")
-    assert said.rc == 0, f"modprobe cannot read its settings: {said.stderr.strip()[-200:]}"
-    off = {name.replace("_", "-") for name in re.findall(r"^install (\S+) /bin/false$", said.stdout, re.M)}
-    listed = {name.replace("_", "-") for name in re.findall(r"^blacklist (\S+)$", said.stdout, re.M)}
+    found = said(host, "/sbin/modprobe --showconfig")
+    off = {name.replace("_", "-") for name in re.findall(r"^install (\S+) /bin/false$", found, re.M)}
+    listed = {name.replace("_", "-") for name in re.findall(r"^blacklist (\S+)$", found, re.M)}
     missing = set() if "modules" in waived(record) else MODULES - (off & listed)
     assert not missing, f"kernel modules that could be loaded: {shown(sorted(missing))}"
     needed = (off | listed) & NEEDED
@@ -93,7 +96,7 @@ def test_modules_cannot_be_loaded(host: Host, record: str) -> None:
 
 
 def test_journal_is_kept_and_bounded(host: Host, record: str) -> None:
-    found = merged(host, "systemd-analyze", "cat-config", "systemd/journald.conf")
+    found = merged(host, "systemd-analyze cat-config systemd/journald.conf")
     wrong = differing(found, {"Storage": "persistent", "ForwardToSyslog": "no"})
     bounds = [
         key for key in ("SystemMaxUse", "RuntimeMaxUse") if not re.match(r"\d+[MG]$", found.get(key, ""))
@@ -120,49 +123,50 @@ def test_audit_is_on_or_absent(host: Host, record: str, tree: Tree) -> None:
 def test_metadata_is_asked_by_version_2(host: Host, record: str) -> None:
     if "metadata" in waived(record):
         return
-    done = host.run("systemd-analyze cat-config systemd/system.conf")
+    found = said(host, "systemd-analyze cat-config systemd/system.conf")
     # An empty value forgets those before it, any other adds to them.
-    values = re.findall(r"^DefaultEnvironment=(.*)$", done.stdout, re.MULTILINE)
+    values = re.findall(r"^DefaultEnvironment=(.*)$", found, re.MULTILINE)
     counting = values[max((at + 1 for at, value in enumerate(values) if not value.strip()), default=0) :]
     assert "AWS_EC2_METADATA_V1_DISABLED=true" in " ".join(counting).split(), (
         "services may fall back to instance metadata version 1"
     )
-    file = host.file(OF_CLOUD_INIT)
-    said = yaml.safe_load(file.content_string) if file.exists else {}
-    urls = said.get("datasource", {}).get("Ec2", {}).get("metadata_urls", [])
+    ours = yaml.safe_load(text_or_nothing(host, OF_CLOUD_INIT) or "{}")
+    urls = ours.get("datasource", {}).get("Ec2", {}).get("metadata_urls", [])
     assert urls == [f"http://{METADATA}"], (
         f"cloud-init looks for instance metadata at {shown(urls) or 'any name'}"
     )
 
 
-def test_no_program_of_ours_asks_for_metadata(host: Host) -> None:
+def test_no_program_of_ours_asks_for_metadata(host: Host, tree: Tree) -> None:
     # A GET without a token is version 1: only cloud-init, which takes one, may know the address.
-    places = "/etc /usr/local /opt/monai-label/*.py /var/lib/monai-label/apps"
-    said = host.run(f"grep -rlsIF -e {METADATA} -e latest/meta-data {places}").stdout.split()
-    found = [path for path in said if path != OF_CLOUD_INIT]
+    places = ("/etc", "/usr/local", "/opt/monai-label/*.py", "/var/lib/monai-label/apps")
+    knowing = {path for word in (METADATA, "latest/meta-data") for path in naming(host, tree, word, *places)}
+    found = sorted(knowing - {OF_CLOUD_INIT})
     assert not found, f"asks for instance metadata by itself: {shown(found)}"
 
 
-def test_nothing_dumps_core(host: Host, record: str) -> None:
-    found = merged(host, "systemd-analyze", "cat-config", "systemd/system.conf")
+def test_nothing_dumps_core(host: Host, record: str, tree: Tree) -> None:
+    found = merged(host, "systemd-analyze cat-config systemd/system.conf")
     wrong = differing(found, {"DefaultLimitCORE": "0"})
-    limits = host.run("cat /etc/security/limits.d/*.conf").stdout
-    for who in (r"\*", "root"):
-        if not re.search(rf"^{who}\s+hard\s+core\s+0$", limits, re.MULTILINE):
-            wrong.append(f"limits of {who.strip(chr(92))}")
+    limits = [line.split() for line in lines(host, tree, "/etc/security/limits.conf", LIMITS)]
+    # A later line counts before an earlier one, and one for a user before one for everybody.
+    cores = [words for words in limits if words[2:3] == ["core"] and not words[0].startswith("#")]
+    wrong += [f"limits of {who}" for who in ("*", "root") if [who, "hard", "core", "0"] not in cores]
+    wrong += [f"limits: {' '.join(words)}" for words in cores if words[3:] != ["0"]]
     assert "core_dumps" in waived(record) or not wrong, f"a core dump could be written: {shown(wrong)}"
 
 
-def test_new_files_are_private(host: Host, record: str) -> None:
-    said = dict(re.findall(r"^(\w+)\s+(.*?)\s*$", host.file("/etc/login.defs").content_string, re.MULTILINE))
-    wrong = differing(said, {"UMASK": "027", "HOME_MODE": "0750", "ENCRYPT_METHOD": "YESCRYPT"})
-    if not host.run("grep -hx 'umask 027' /etc/profile.d/*.sh").stdout:
+def test_new_files_are_private(host: Host, record: str, tree: Tree) -> None:
+    found = dict(re.findall(r"^(\w+)\s+(.*?)\s*$", text(host, "/etc/login.defs"), re.MULTILINE))
+    wrong = differing(found, {"UMASK": "027", "HOME_MODE": "0750", "ENCRYPT_METHOD": "YESCRYPT"})
+    masks = {line.strip() for line in lines(host, tree, "/etc/profile.d/*.sh") if "umask" in line}
+    if masks != {"umask 027"}:
         wrong.append("the umask of shells")
     assert "accounts" in waived(record) or not wrong, f"new files are open to others: {shown(wrong)}"
 
 
 def test_su_is_for_root(host: Host, record: str) -> None:
-    rules = [line.split() for line in host.file("/etc/pam.d/su").content_string.splitlines()]
+    rules = [line.split() for line in text(host, "/etc/pam.d/su").splitlines()]
     rules = [words for words in rules if words and words[0] == "auth"]
     wanted = [
         ["auth", "sufficient", "pam_rootok.so"],
@@ -171,23 +175,19 @@ def test_su_is_for_root(host: Host, record: str) -> None:
     assert "su" in waived(record) or rules[:2] == wanted, "su is open to more than root"
 
 
-def test_sudo_is_strict(host: Host, record: str) -> None:
+def test_sudo_is_strict(host: Host, record: str, tree: Tree) -> None:
     done = host.run("visudo --check --quiet")
     assert done.rc == 0, f"sudo would refuse its rules: {(done.stdout + done.stderr).strip()[-200:]}"
-    said = host.run("cat /etc/sudoers /etc/sudoers.d/*").stdout
-    lines = {line.strip() for line in said.splitlines()}
-    missing = {"Defaults use_pty", "Defaults timestamp_timeout=5"} - {
-        " ".join(line.split()) for line in lines
-    }
+    rules = {" ".join(line.split()) for line in lines(host, tree, "/etc/sudoers", "/etc/sudoers.d/*")}
+    missing = {"Defaults use_pty", "Defaults timestamp_timeout=5"} - rules
     assert "sudo" in waived(record) or not missing, f"sudo's rules lack: {shown(sorted(missing))}"
-    loose = [line for line in lines if re.search(r"^[^#]*(NOPASSWD|!authenticate)", line)]
+    loose = [line for line in rules if re.search(r"^[^#]*(NOPASSWD|!authenticate)", line)]
     assert not loose, f"sudo without a password for whoever has this name: {shown(loose)}"
 
 
 def test_tmp_takes_no_device_and_no_suid_program(host: Host, record: str, tree: Tree) -> None:
-    file = host.file("/etc/systemd/system/tmp.mount")
-    said = settings(file.content_string) if file.exists else {}
-    options = set(said.get("Options", "").split(","))
+    mount = settings(text_or_nothing(host, "/etc/systemd/system/tmp.mount"))
+    options = set(mount.get("Options", "").split(","))
     enabled = "/etc/systemd/system/local-fs.target.wants/tmp.mount" in tree
     there = enabled and {"bind", "nosuid", "nodev"} <= options
     assert "mounts" in waived(record) or there, f"/tmp is mounted with {shown(sorted(options)) or 'nothing'}"
