@@ -178,6 +178,8 @@ def test_without_settings_nothing_of_it_runs(client: Client) -> None:
     for unit in ("kiln-efs", "kiln-efs-tunnel", "kiln-efs-check", "mnt-studies.mount"):
         assert client.active(unit) == "inactive", unit
     assert "local" in client.sh("kiln-efs status")
+    # By the boot alone: nothing has tried to mount.
+    client.bare()
     assert ":006F " not in client.sh("cat /proc/net/tcp /proc/net/tcp6 | cut -d' ' -f1-6"), "rpcbind listens"
 
 

@@ -191,11 +191,32 @@ def test_a_sealed_mount_point_takes_nothing_from_root(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-def test_files_beneath_the_mount_are_not_hidden(tmp_path: Path) -> None:
-    (tmp_path / "studies").mkdir()
-    (tmp_path / "studies/lost.dcm").write_text("")
-    with pytest.raises(TroubleError, match=r"lost\.dcm"):
-        point.seal(tmp_path / "studies")
+def test_a_mount_point_that_only_has_the_flag_is_closed_too(tmp_path: Path) -> None:
+    place = tmp_path / "studies"
+    place.mkdir(mode=0o755)
+    os.chown(place, 1, 1)
+    flags(place, flags(place) | point.IMMUTABLE)
+    try:
+        point.seal(place)
+        status = place.stat()
+        assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0, 0, 0)
+        assert flags(place) & point.IMMUTABLE
+    finally:
+        flags(place, flags(place) & ~point.IMMUTABLE)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("flag", [0, point.IMMUTABLE])
+def test_files_beneath_the_mount_are_not_hidden(flag: int, tmp_path: Path) -> None:
+    place = tmp_path / "studies"
+    place.mkdir()
+    (place / "lost.dcm").write_text("")
+    flags(place, flags(place) | flag)
+    try:
+        with pytest.raises(TroubleError, match=r"lost\.dcm.*chattr -i"):
+            point.seal(place)
+    finally:
+        flags(place, flags(place) & ~point.IMMUTABLE)
 
 
 def test_a_file_system_without_the_flag_is_refused() -> None:

@@ -89,6 +89,28 @@ STATIC = [
         ("/mnt/studies is d 755 0:0",),
     ),
     Defect(
+        "mount point that no boot seals",
+        change("etc/systemd/system-generators/kiln-efs", "^ln .*\n", ""),
+        static("test_efs_client::test_bare_mount_point_is_sealed_at_boot"),
+        ("a boot without settings does not seal /mnt/studies",),
+    ),
+    Defect(
+        "mount point sealed after user data",
+        change(f"{UNITS}/kiln-efs-point.service", "^Before=cloud-init.service ", "Before="),
+        static("test_efs_client::test_bare_mount_point_is_sealed_at_boot"),
+        ("not before cloud-init.service",),
+    ),
+    Defect(
+        "mount point sealed without settings alone",
+        change(
+            f"{UNITS}/kiln-efs-point.service",
+            "^ConditionVirtualization=",
+            "ConditionPathExists=!/etc/kiln/efs.env\n\\g<0>",
+        ),
+        static("test_efs_client::test_bare_mount_point_is_sealed_at_boot"),
+        ("may be skipped", "ConditionPathExists"),
+    ),
+    Defect(
         "file beneath the mount",
         write("mnt/studies/lost.dcm"),
         static("test_efs_client::test_bare_mount_point_is_closed"),
@@ -124,6 +146,7 @@ SOUND = {
             " system has a mount target in this zone that lets this machine reach its port",
             "seconds": 4.0,
         },
+        "immutable": True,
         "point": [0, 0, 0],
         "write": "EPERM",
         "sockets": ["00000000:0016", "0100007F:0143"],
@@ -165,6 +188,13 @@ LIVE = [
         300.0,
         live("test_efs_client::test_attempts_are_bounded"),
         ("300 s",),
+    ),
+    Answer(
+        "mount point sealed by the first attempt alone",
+        ("efs", "immutable"),
+        False,
+        live("test_efs_client::test_bare_mount_point_is_sealed_by_the_boot"),
+        ("is not immutable",),
     ),
     Answer(
         "studies beneath the mount",

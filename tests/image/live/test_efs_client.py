@@ -33,6 +33,12 @@ def test_attempts_are_bounded(guest: Guest) -> None:
     )
 
 
+def test_bare_mount_point_is_sealed_by_the_boot(guest: Guest) -> None:
+    assert guest["efs"]["immutable"], (
+        "the bare mount point is not immutable before the first attempt to mount: root could write beneath it"
+    )
+
+
 def test_bare_mount_point_takes_nothing(guest: Guest) -> None:
     mode, uid, gid = guest["efs"]["point"]
     assert (mode, uid, gid) == (0, 0, 0), f"the bare mount point is {mode:o} {uid}:{gid}"

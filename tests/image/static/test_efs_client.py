@@ -29,6 +29,10 @@ TUNNEL = {
 }
 """What stunnel must be told, for the settings above."""
 
+SEAL = "kiln-efs-point.service"
+SEALED_BEFORE = {"cloud-init.service", "sysinit.target"}
+"""What runs user data, and what every service waits for."""
+
 LONGEST_PAUSE = 60.0
 MOST_REFUSALS = 20
 LONGEST_CONNECT = 30
@@ -40,7 +44,8 @@ made = {{}}
 with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     for case, text in json.loads(sys.argv[1]).items():
-        (folder / "efs.env").write_text(text)
+        if text is not None:
+            (folder / "efs.env").write_text(text)
         units = folder / case
         units.mkdir()
         environment = {{**os.environ, "KILN_EFS_SETTINGS": str(folder / "efs.env")}}
@@ -66,6 +71,7 @@ class Made:
     """What the image makes of settings."""
 
     image: dict[str, Any]
+    bare: dict[str, str]
     units: dict[str, str]
     fallback: dict[str, str]
     pauses: list[float]
@@ -78,7 +84,7 @@ class Made:
 
 @pytest.fixture(scope="module")
 def made(host: Host) -> Made:
-    cases = json.dumps({"units": SETTINGS, "fallback": UNMEANT})
+    cases = json.dumps({"bare": None, "units": SETTINGS, "fallback": UNMEANT})
     done = host.run("python3 -c %s %s", _PROGRAM, cases)
     assert done.rc == 0, f"kiln-efs makes nothing of settings: {done.stderr.strip()[-200:]}"
     said = json.loads(done.stdout)
@@ -184,6 +190,24 @@ def test_bare_mount_point_is_closed(tree: Tree, made: Made) -> None:
     )
     below = tree.below(made.image["mount_point"])
     assert not below, f"beneath the mount lies {shown(below)}"
+
+
+def test_bare_mount_point_is_sealed_at_boot(host: Host, tree: Tree, made: Made) -> None:
+    point = made.image["mount_point"]
+    for case, what in (("bare", "without"), ("units", "with"), ("fallback", "with wrong")):
+        assert f"sysinit.target.wants/{SEAL}" in getattr(made, case), (
+            f"a boot {what} settings does not seal {point}"
+        )
+    said = unit(host.file(f"{UNITS}/{SEAL}").content_string)
+    assert said.get("ExecStart") == [f"/usr/bin/chattr +i {point}"], f"{SEAL} does not seal {point}"
+    assert "/usr/bin/chattr" in tree, "/usr/bin/chattr is missing: nothing seals the mount point"
+    late = SEALED_BEFORE - set(" ".join(said.get("Before", [])).split())
+    assert said.get("DefaultDependencies") == ["no"] and not late, (
+        f"{SEAL} comes too late: not before {shown(sorted(late))}"
+    )
+    # A container may not set the flag; anywhere else it is set, whatever is there or not.
+    conditions = {key: value for key, value in said.items() if key.startswith(("Condition", "Assert"))}
+    assert conditions == {"ConditionVirtualization": ["!container"]}, f"{SEAL} may be skipped: {conditions}"
 
 
 @pytest.mark.parametrize("name", MASKED)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import array
 import errno
+import fcntl
 import os
 import subprocess
 import tempfile
@@ -17,6 +19,9 @@ DEAD = "EFS_HOST=127.0.0.1\nEFS_PORT=9\n"
 """A port on which nobody listens."""
 
 SECONDS = 3
+GET_FLAGS, IMMUTABLE = 0x80086601, 0x10
+"""From linux/fs.h: FS_IOC_GETFLAGS, FS_IMMUTABLE_FL."""
+
 LISTENING = ("07", "0A")
 """States of an open UDP and a listening TCP socket in /proc/net."""
 
@@ -39,6 +44,22 @@ def attempt() -> dict[str, Any]:
         except (OSError, subprocess.TimeoutExpired) as error:
             return {"code": 0, "said": repr(error), "seconds": time.monotonic() - began}
     return {"code": done.returncode, "said": done.stdout.strip(), "seconds": time.monotonic() - began}
+
+
+def immutable() -> bool:
+    """Whether not even root can write to the bare mount point, by its flag."""
+    flags = array.array("L", [0])
+    try:
+        handle = os.open(POINT, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return False
+    try:
+        fcntl.ioctl(handle, GET_FLAGS, flags)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return bool(flags[0] & IMMUTABLE)
 
 
 def write() -> str:
@@ -64,8 +85,10 @@ def sockets() -> list[str]:
 
 def answers() -> dict[str, Any]:
     """The answers, by name."""
-    ended = attempt()
+    # Before anything tries to mount: an attempt would seal it.
     status = os.stat(POINT) if os.path.isdir(POINT) else None
+    sealed = immutable()
+    written = write()
     return {
         "efs": {
             "settings": os.path.exists("/etc/kiln/efs.env"),
@@ -73,9 +96,10 @@ def answers() -> dict[str, Any]:
                 name: units().get(f"{name}.service", {}).get("ActiveState", "inactive")
                 for name in ("kiln-efs", "kiln-efs-tunnel", "kiln-efs-check")
             },
-            "attempt": ended,
+            "immutable": sealed,
             "point": [status.st_mode & 0o7777, status.st_uid, status.st_gid] if status else [-1, -1, -1],
-            "write": write(),
+            "write": written,
+            "attempt": attempt(),
             "sockets": sockets(),
         }
     }

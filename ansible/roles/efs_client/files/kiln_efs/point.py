@@ -31,31 +31,40 @@ def mounted(path: str, table: Path = Path("/proc/1/mountinfo")) -> str:
     return kind
 
 
+def _flags(handle: int, change: int | None = None) -> int:
+    """Flags of an open file or folder, as they are after a change."""
+    word = array.array("L", [change or 0])
+    if change is not None:
+        fcntl.ioctl(handle, SET_FLAGS, word)
+    fcntl.ioctl(handle, GET_FLAGS, word)
+    return word[0]
+
+
 def seal(path: Path) -> None:
     """Make the bare mount point root's, mode 0000 and immutable: not even root writes below it.
 
     Raises
     ------
     TroubleError
-        The file system of the disk does not take it, or something lies below it.
+        The file system of the disk does not take the flag, or something lies below it.
     """
     path.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        flags = array.array("L", [0])
-        fcntl.ioctl(handle, GET_FLAGS, flags)
-        if not flags[0] & IMMUTABLE:
-            if found := sorted(path.iterdir()):
-                raise TroubleError(
-                    f"{path} holds {found[0].name} without a mount",
-                    "move it elsewhere: the mount would hide it",
-                )
+        flags = _flags(handle)
+        # A boot sets the flag whatever lies there.
+        if found := sorted(path.iterdir()):
+            raise TroubleError(
+                f"{path} holds {found[0].name} without a mount",
+                f"chattr -i {path}, then move it elsewhere: the mount would hide it",
+            )
+        status = os.fstat(handle)
+        if (status.st_uid, status.st_gid, status.st_mode & 0o7777) != (0, 0, 0):
+            if flags & IMMUTABLE:
+                flags = _flags(handle, flags & ~IMMUTABLE)
             os.fchown(handle, 0, 0)
             os.fchmod(handle, 0)
-            flags[0] |= IMMUTABLE
-            fcntl.ioctl(handle, SET_FLAGS, flags)
-            fcntl.ioctl(handle, GET_FLAGS, flags)
-        if not flags[0] & IMMUTABLE:
+        if not flags & IMMUTABLE and not _flags(handle, flags | IMMUTABLE) & IMMUTABLE:
             raise TroubleError(f"{path} did not stay immutable", "the disk must be ext4 or xfs")
     except OSError as error:
         raise TroubleError(
