@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,10 +18,8 @@ from scripts import checks
 from tests.image import asking
 from tests.image.tree import Entry, Tree
 
-MODULES = [
-    importlib.import_module(f"tests.image.static.{path.stem}")
-    for path in sorted((checks.CHECKS / "static").glob("test_*.py"))
-]
+FILES = sorted((checks.CHECKS / "static").glob("test_*.py"))
+MODULES = [importlib.import_module(f"tests.image.static.{path.stem}") for path in FILES]
 FOLDER = Entry("d", 0o755, 0, 0, 4096)
 FILE = Entry("f", 0o644, 0, 0, 100)
 TREE = Tree({"/etc": FOLDER, "/etc/profile": FILE, "/usr/local": FOLDER, "/root": FOLDER})
@@ -35,6 +35,18 @@ NOTHING_TO_ASK = {
     "test_seal::test_no_resolver_of_the_build_machine": "this listing has no resolver's file",
 }
 """Checks that may pass with this listing → why."""
+
+CODE_IS_NOT_READ = {
+    "test_environment_is_the_locked_one": "compares with what must be there",
+    "test_every_file_of_the_environment_is_there": "refuses few lines",
+    "test_cuda_is_found_by_the_loader": "refuses no line",
+    "test_kernel_and_driver_are_held": "looks for lines that must be there",
+    "test_nouveau_is_off": "looks for a line that must be there",
+    "test_driver_is_not_loaded_without_a_gpu": "not mended yet: it takes no answer for none",
+    "test_driver_was_not_compiled_here": "not mended yet: it takes no answer for none",
+    "test_sources_have_the_drivers_components": "refuses no line",
+}
+"""Functions that call a command without a look at its exit code → why they may."""
 
 
 class Mute(testinfra.backend.base.BaseBackend):  # type: ignore[misc]
@@ -101,6 +113,52 @@ def test_check_refuses_what_it_cannot_find_out(
             continue
         with pytest.raises((AssertionError, RuntimeError, NotImplementedError)):
             call(check, module, given | case)
+
+
+def blind(function: ast.FunctionDef) -> bool:
+    """Whether it runs a command on the host and does not look at its exit code."""
+    nodes = list(ast.walk(function))
+    calls = {
+        id(node): node
+        for node in nodes
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "host.run"
+    }
+    kept = {
+        target.id: id(node.value)
+        for node in nodes
+        if isinstance(node, ast.Assign) and id(node.value) in calls
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    read = {
+        kept.get(node.value.id)
+        for node in nodes
+        if isinstance(node, ast.Attribute) and node.attr == "rc" and isinstance(node.value, ast.Name)
+    }
+    return bool(calls.keys() - read)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_exit_codes_are_read(path: Path) -> None:
+    """Also where a fixture fails before: the host above never gets as far."""
+    functions = [part for part in ast.parse(path.read_text()).body if isinstance(part, ast.FunctionDef)]
+    assert [one.name for one in functions if blind(one) and one.name not in CODE_IS_NOT_READ] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("done = host.run('x'); assert done.rc == 0", False),
+        ("said(host, 'x')", False),
+        ("done = host.run('x'); assert done.stdout", True),
+        ("done = host.run('x').stdout", True),
+        ("a = host.run('x'); assert not a.rc; b = host.run('y')", True),
+    ],
+)
+def test_an_exit_code_that_is_not_read_is_seen(text: str, wanted: bool) -> None:
+    (function,) = ast.parse(f"def check(host): {text}").body
+    assert isinstance(function, ast.FunctionDef)
+    assert blind(function) is wanted
 
 
 def test_a_root_that_cannot_be_listed_is_refused() -> None:
