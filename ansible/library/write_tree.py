@@ -69,6 +69,9 @@ def folder(path: Path, owner: str, mode: str) -> bool:
     """Make a folder."""
     missing = not path.is_dir()
     path.mkdir(parents=True, exist_ok=True)
+    # What is mounted there is not the folder that was meant: studies on EFS would be closed to everybody.
+    if path.is_mount():
+        return False
     return own(path, owner, mode) or missing
 
 

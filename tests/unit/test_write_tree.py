@@ -49,6 +49,13 @@ def test_folder_keeps_its_setgid_bit(tmp_path: Path) -> None:
     assert not write_tree.folder(tmp_path / "a/b", ME, "2770")
 
 
+def test_what_is_mounted_on_a_folder_keeps_its_owner_and_mode() -> None:
+    # Its mode is 0555: a folder that were given another would say so.
+    assert Path("/proc").is_mount()
+    assert not write_tree.folder(Path("/proc"), "root", "0000")
+    assert mode(Path("/proc")) == 0o555
+
+
 def test_absent_is_removed_once(tmp_path: Path) -> None:
     (tmp_path / "folder/deep").mkdir(parents=True)
     (tmp_path / "kept").mkdir()
