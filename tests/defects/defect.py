@@ -57,6 +57,30 @@ class Answer:
     named: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Running:
+    """A defect of a guest that runs, planted and taken away again by commands of root's shell.
+
+    Parameters
+    ----------
+    name:
+        What a reader calls it; no two rows share one.
+    plant, restore:
+        The commands; they write nothing.
+    checks, named:
+        As of a :class:`Defect`.
+    """
+
+    name: str
+    plant: str
+    restore: str
+    checks: frozenset[str]
+    named: tuple[str, ...]
+
+
+Row = Defect | Answer | Running
+
+
 def static(*names: str) -> frozenset[str]:
     """Ids of checks of the root, from ``test_<role>::test_<name>``."""
     return frozenset(f"static::{name}" for name in names)
@@ -161,7 +185,7 @@ def several(*plants: Plant) -> Plant:
     return plant
 
 
-def wrong(row: Defect | Answer, refused: Mapping[str, str], beside: Collection[Defect | Answer] = ()) -> str:
+def wrong(row: Row, refused: Mapping[str, str], beside: Collection[Row] = ()) -> str:
     """What is not as the row has it, empty where all is.
 
     Parameters

@@ -75,6 +75,16 @@ FILES = [
     ),
 ]
 
+DISK = [
+    Defect(
+        "a boot that wrote to the disk",
+        write("image.qcow2", "b disk"),
+        _boot("disk unchanged"),
+        ("the boot changed the disk",),
+    ),
+]
+"""What a boot may do to the files of a version."""
+
 BOOTS = [
     Answer("no shutdown", ("ended",), "killed", _boot("shutdown"), ("was ended",)),
     Answer("boot writes to the disk", ("after",), "1" * 64, _boot("disk unchanged"), ("changed the disk",)),
@@ -127,8 +137,21 @@ def refused_files(row: Defect | None, version: Path) -> dict[str, str]:
     return {name: said for name, said in found.items() if said}
 
 
+def refused_disk(row: Defect | None, version: Path) -> dict[str, str]:
+    """Plant a row in a version that was baked, as its boots would; return the checks that fail."""
+    written = make_version(version)
+    if row is not None:
+        row.plant(version)
+    after = manifest.sha256_file(version / written.disk.file)
+    return _refused(dataclasses.replace(SOUND_BOOTS, baked=written.disk.sha256, after=after))
+
+
 def refused_boots(row: Answer | None) -> dict[str, str]:
     """Checks that fail over two boots, sound but for a row."""
     seen = SOUND_BOOTS if row is None else dataclasses.replace(SOUND_BOOTS, **{row.where[0]: row.says})
+    return _refused(seen)
+
+
+def _refused(seen: verdicts.Boots) -> dict[str, str]:
     found = {f"boot::{name}": wrong(seen) for name, wrong in verdicts.BOOTS.items()}
     return {name: said for name, said in found.items() if said}
