@@ -85,6 +85,12 @@ STATIC = [
         static("test_agents::test_server_rotates_its_log"),
         ("app.log",),
     ),
+    Defect(
+        "the server's log without settings",
+        gone("etc/kiln/monai-label-logging.json"),
+        static("test_agents::test_server_rotates_its_log"),
+        ("nothing says how the server's log is rotated",),
+    ),
 ]
 
 LIVE = [
