@@ -17,6 +17,7 @@ from tests.defects.defect import Answer, wrong
 from tests.defects.live import CHECKS, refusals, refused
 from tests.defects.rows.base import KERNEL, VERSION
 from tests.image.live import test_base as base
+from tests.image.live.asked import common
 from tests.image.live.asked.program import FOLDER, program
 
 
@@ -64,6 +65,24 @@ def test_questions_are_asked_where_nothing_of_the_checkout_is() -> None:
         said["kernel"]
         and set(said) == rows.ROLES["base"].SOUND.keys() | rows.ROLES["monai_label"].SOUND.keys()
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (("sh", "-c", "echo fine"), "fine\n"),
+        (("sh", "-c", "echo inactive; exit 3"), "inactive\n"),
+        (("sh", "-c", "exit 3"), "sh ended with 3"),
+        (("sh", "-c", "kill -9 $$"), "sh ended with -9"),
+        (("true",), ""),
+    ],
+)
+def test_a_program_that_fails_in_silence_is_no_empty_answer(command: tuple[str, ...], says: str) -> None:
+    assert common.run(*command) == says
+
+
+def test_a_program_that_is_not_there_is_no_empty_answer() -> None:
+    assert "No such file" in common.run("kiln-no-such-program")
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)

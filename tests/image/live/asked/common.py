@@ -8,12 +8,14 @@ from pathlib import Path
 
 
 def run(*command: str) -> str:
-    """What a program writes, its errors among it; why it could not be started, where it could not."""
+    """What a program writes, its errors among it; why there is no answer, where it failed in silence."""
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     except OSError as error:
         return str(error)
-    return done.stdout
+    # No answer must not pass for an empty one: no failed unit, nothing to complain of.
+    silent = done.returncode != 0 and not done.stdout.strip()
+    return f"{command[0]} ended with {done.returncode}" if silent else done.stdout
 
 
 def read(path: str) -> str:
