@@ -27,7 +27,7 @@ DECIDING = (
 """What decides, apart from the checks themselves, what a proof says."""
 
 COMPAT = "compat"
-"""Checks that are no role's own: what goes together, of an image with a driver or with instance types to suit."""
+"""Checks that are no role's own: what goes together, of an image with a driver or with instance types."""
 
 _DRIVER = "nvidia"
 

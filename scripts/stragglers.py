@@ -11,7 +11,7 @@ from pathlib import Path
 from kiln.errors import KilnError
 
 _PATIENCE_SECONDS = 10.0
-"""How long they may go on by themselves: they were told to end when their run died, and Packer takes its time."""
+"""How long they may go on by themselves: they were told to end when their run died; Packer takes a while."""
 
 
 def _family() -> set[int]:

@@ -136,7 +136,9 @@ def seconds(span: str) -> float:
 def test_service_waits_for_a_slow_first_boot(service: dict[str, list[str]]) -> None:
     assert service["Type"] == ["notify"], "systemd would call the server started before it answers"
     assert service.get("Restart") == ["on-failure"], "a crashed server would stay down"
-    found = {key: service.get(key, ["0"])[0] for key in ("TimeoutStartSec", "RestartSec", "StartLimitIntervalSec")}
+    found = {
+        key: service.get(key, ["0"])[0] for key in ("TimeoutStartSec", "RestartSec", "StartLimitIntervalSec")
+    }
     timeout, pause, interval = (seconds(value) for value in found.values())
     burst = int(service.get("StartLimitBurst", ["0"])[0])
     assert timeout >= 15 * 60, f"a slow first boot would be killed after {found['TimeoutStartSec']}"
