@@ -42,15 +42,23 @@ def test_a_proof_is_current_for_what_it_was_asked(build: Path, asked: Demand, cu
     assert prove.is_current(folder, asked) is current
 
 
-def test_an_image_without_driver_and_instance_types_is_asked_nothing(build: Path) -> None:
-    nothing = DEMAND.model_copy(update={"instance_types": []})
-    assert prove.is_current(proven(build, ["base", "seal"], None), nothing)
-    assert prove.is_current(proven(build, ["base", "seal"], None), None)
+NOTHING = DEMAND.model_copy(update={"instance_types": []})
 
 
-def test_an_image_without_a_driver_is_judged_for_its_instance_types(build: Path) -> None:
-    assert not prove.is_current(proven(build, ["base", "seal"], None), DEMAND)
-    assert prove.is_current(proven(build, ["base", "seal"], DEMAND), DEMAND)
+@pytest.mark.parametrize(
+    ("asked", "proven_for", "current"),
+    [
+        (NOTHING, None, True),
+        (None, None, True),
+        # Without a driver, but it is to run on a GPU: the judge has to have said so.
+        (DEMAND, None, False),
+        (DEMAND, DEMAND, True),
+    ],
+)
+def test_an_image_without_a_driver_is_judged_for_its_instance_types(
+    build: Path, asked: Demand | None, proven_for: Demand | None, current: bool
+) -> None:
+    assert prove.is_current(proven(build, ["base", "seal"], proven_for), asked) is current
 
 
 def test_a_driver_that_nobody_judged_is_not_proven(build: Path) -> None:
