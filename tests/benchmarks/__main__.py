@@ -21,6 +21,8 @@ STEPS: tuple[tuple[str, list[str], dict[str, str]], ...] = (
         [PYTHON, "-m", "pytest", "-q", "tests/accidents"],
         {"KILN_CAMPAIGN": "whole"},
     ),
+    # Named by its path: a boot of the server by emulation takes minutes, too long for make test.
+    ("boot by hand", [PYTHON, "-m", "pytest", "-q", "tests/guest/boot_by_hand.py"], {}),
     ("bake by Docker", [PYTHON, "-m", "tests.benchmarks.bake_by_docker"], {}),
     ("task coverage", [PYTHON, "-m", "tests.benchmarks.task_coverage"], {}),
     ("figures", [PYTHON, "-m", "kiln.figures"], {}),
