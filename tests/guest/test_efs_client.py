@@ -28,7 +28,7 @@ POINT = "/mnt/studies"
 ID = 10001
 AWAY_SECONDS = 60.0
 SHUTDOWN_SECONDS = 300.0
-PATIENCE = 240.0
+PATIENCE = 600.0
 """Seconds that an emulated guest may take for what it does by itself."""
 
 STAND_IN = """\
