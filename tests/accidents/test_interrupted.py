@@ -17,7 +17,7 @@ from tests.accidents.bakery import NOTHING, STAGES, Bakery, stages
 # The whole campaign, both signals in each stage, runs under `make bench`.
 WHOLE = os.environ.get("KILN_CAMPAIGN") == "whole"
 SIGNALS = (signal.SIGINT, signal.SIGKILL)
-FAR = ("shutdown", "second boot")
+FAR = ("live", "shutdown", "second boot")
 """Each lies behind a whole boot by emulation, minutes into a proof: in the whole campaign only."""
 CASES = [
     (stage, sig)

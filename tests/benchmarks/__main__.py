@@ -1,4 +1,4 @@
-"""``make bench``: every measurement, then the campaigns whole. Takes two hours; writes build/figures."""
+"""``make bench``: every measurement, then the campaigns whole. Takes hours; writes build/figures."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ STEPS: tuple[tuple[str, list[str], dict[str, str]], ...] = (
         [PYTHON, "-m", "pytest", "-q", "tests/accidents"],
         {"KILN_CAMPAIGN": "whole"},
     ),
-    # Named by its path: a boot of the server by emulation takes minutes, too long for make test.
-    ("boot by hand", [PYTHON, "-m", "pytest", "-q", "tests/guest/boot_by_hand.py"], {}),
+    # Named by their paths: by emulation they take minutes, too long for make test.
+    (
+        "boots by hand",
+        [PYTHON, "-m", "pytest", "-q", "tests/guest/boot_by_hand.py", "tests/guest/defects_of_a_machine.py"],
+        {},
+    ),
     ("bake by Docker", [PYTHON, "-m", "tests.benchmarks.bake_by_docker"], {}),
     ("task coverage", [PYTHON, "-m", "tests.benchmarks.task_coverage"], {}),
     ("figures", [PYTHON, "-m", "kiln.figures"], {}),
