@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from pathlib import Path
 
 from kiln import paths
-from tests.defects.defect import Defect, change, folder, link, mode, owner, several, static, write
+from tests.defects.defect import Defect, Plant, change, folder, link, mode, owner, several, static, write
 from tests.image.reviewed import REPOSITORIES
 
 UNITS = "etc/systemd/system"
@@ -21,11 +22,24 @@ VENDOR = next(iter(REPOSITORIES)).split()[0]
 """Address of a repository that was reviewed, with its only suite."""
 UPDATES = """
 Types: deb
-URIs: http://deb.debian.org/debian
+URIs: DISTRIBUTION
 Suites: bookworm-updates
 Components: main contrib non-free non-free-firmware
 """
 """A source that every image has, in the other format."""
+
+
+def write_source(name: str, text: str) -> Plant:
+    """Write a source; DISTRIBUTION stands for the address that the image has of it."""
+
+    def plant(root: Path) -> None:
+        found = re.search(
+            r"^deb +(?:\[.*?\] +)?(\S+) bookworm ", (root / "etc/apt/sources.list").read_text(), re.MULTILINE
+        )
+        assert found, "etc/apt/sources.list does not name bookworm"
+        write(name, text.replace("DISTRIBUTION", found[1]))(root)
+
+    return plant
 
 
 def indented(text: str) -> str:
@@ -192,13 +206,12 @@ STATIC = [
     ),
     Defect(
         "another suite of Debian's own address",
-        write(
+        write_source(
             "etc/apt/sources.list.d/sid.list",
-            f"deb [signed-by={DEBIAN_KEY}] http://deb.debian.org/debian sid main contrib non-free "
-            "non-free-firmware\n",
+            f"deb [signed-by={DEBIAN_KEY}] DISTRIBUTION sid main contrib non-free non-free-firmware\n",
         ),
         static("test_seal::test_apt_sources_are_public"),
-        ("http://deb.debian.org/debian sid",),
+        ("/debian sid",),
     ),
     Defect(
         "repository without a signature",
@@ -208,7 +221,7 @@ STATIC = [
     ),
     Defect(
         "repository without a signature, by another word",
-        write("etc/apt/sources.list.d/loose.sources", f"{UPDATES}Trusted: Enable\n"),
+        write_source("etc/apt/sources.list.d/loose.sources", f"{UPDATES}Trusted: Enable\n"),
         static("test_seal::test_every_repository_is_signed"),
         ("nobody signs", "trusted=Enable"),
     ),
