@@ -12,14 +12,17 @@ BIN = Path(sys.executable).parent
 STEPS: tuple[tuple[str, list[str]], ...] = (
     ("lint", [sys.executable, "-m", "scripts.lint"]),
     # The first test that a newcomer sees takes seconds; a broken unit must not cost a bake.
-    ("unit tests", [sys.executable, "-m", "pytest", "-q", "tests/unit"]),
+    ("unit tests", [sys.executable, "-m", "pytest", "-q", *("-n", "auto"), "tests/unit"]),
     # Ends at once where a proven image of the same inputs is there.
     ("one proven image", [str(BIN / "kiln"), "bake", "monai-label"]),
     (
         "tests on it",
         [
-            *(sys.executable, "-m", "pytest", "-ra"),
-            *("tests/molecule", "tests/defects", "tests/accidents", "tests/benchmarks", "tests/guest"),
+            # A name for each test that ended: some take minutes.
+            *(sys.executable, "-m", "pytest", "-v", "-ra"),
+            # Emulation and containers side by side, see tests/conftest.py.
+            *("-n", "2", "--dist", "loadgroup"),
+            *("tests/guest", "tests/molecule", "tests/defects", "tests/accidents", "tests/benchmarks"),
             # Last: what the bake and the scenarios ran is noted by then.
             "tests/coverage",
         ],

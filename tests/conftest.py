@@ -19,6 +19,18 @@ for _number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(_number, lambda *_: None)
 
 
+SIDES = {"guest": "emulation"}
+"""Folder of tests → the worker that runs it; all other folders share one. Emulation and containers can go side
+by side, two tests that fill the same containers, layers or caches cannot."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tell the workers of ``--dist loadgroup`` apart; without them it means nothing."""
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        item.add_marker(pytest.mark.xdist_group(SIDES.get(folder, "containers")))
+
+
 @pytest.fixture
 def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty build folder that kiln uses, in this process and in those it starts."""
