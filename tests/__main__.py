@@ -21,7 +21,7 @@ STEPS: tuple[tuple[str, list[str]], ...] = (
             # A name for each test that ended: some take minutes.
             *(sys.executable, "-m", "pytest", "-v", "-ra"),
             # Emulation and containers side by side, see tests/conftest.py.
-            *("-n", "2", "--dist", "loadgroup"),
+            *("-n", "2", "--dist", "loadscope"),
             *("tests/guest", "tests/molecule", "tests/defects", "tests/accidents", "tests/benchmarks"),
             # Last: what the bake and the scenarios ran is noted by then.
             "tests/coverage",
