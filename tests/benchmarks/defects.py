@@ -17,7 +17,7 @@ from kiln.errors import KilnError, UsageError
 from scripts import workspace
 from scripts.guest import Guest
 from scripts.progress import Progress
-from tests.defects import boots, campaign, client, guests, live, proof, rows, tables
+from tests.defects import boot_rows, boots, campaign, client, guests, live, proof, rows, tables
 from tests.defects.defect import Defect, Row, wrong
 
 COMMAND = "make bench (tests/benchmarks/defects.py)"
@@ -50,7 +50,7 @@ def files(work: Path) -> Iterator[tuple[Row, str]]:
 def booted(root: Path, work: Path) -> Iterator[tuple[Row, str]]:
     """Plant what a container shows that boots the root."""
     sound = boots.refused([], root, work / "sound", work.name)
-    for number, row in enumerate(boots.DEFECTS):
+    for number, row in enumerate(boot_rows.DEFECTS):
         refused = boots.refused([row], root, work / str(number), work.name)
         yield row, wrong(row, {name: said for name, said in refused.items() if name not in sound})
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 
 from kiln import paths
-from tests.defects import boots, campaign, client, guests, live, proof, rows
+from tests.defects import boot_rows, campaign, client, guests, live, proof, rows
 from tests.defects.defect import Row
 
 PLANTED: list[Row] = [
     *rows.STATIC,
-    *boots.DEFECTS,
+    *boot_rows.DEFECTS,
     *guests.DEFECTS,
     *proof.FILES,
     *proof.DISK,

@@ -9,7 +9,7 @@ import pytest
 
 from kiln import paths
 from scripts import workspace
-from tests.defects import boots, campaign
+from tests.defects import boot_rows, boots, campaign
 from tests.defects.defect import Defect, wrong
 
 
@@ -29,21 +29,21 @@ def sound(work: Path) -> dict[str, str]:
 
 
 def test_a_sound_root_boots(sound: dict[str, str]) -> None:
-    asked = {check for row in boots.DEFECTS for check in row.checks}
+    asked = {check for row in boot_rows.DEFECTS for check in row.checks}
     assert asked.isdisjoint(sound), sound
 
 
-@pytest.mark.parametrize("group", boots.GROUPS, ids=lambda group: group[0].name)
+@pytest.mark.parametrize("group", boot_rows.GROUPS, ids=lambda group: group[0].name)
 def test_defects_are_refused_by_their_checks_alone(
     group: list[Defect], sound: dict[str, str], work: Path
 ) -> None:
-    place = work / str(boots.GROUPS.index(group))
+    place = work / str(boot_rows.GROUPS.index(group))
     seen = boots.refused(group, campaign.sealed_root(), place, work.name)
     seen = {name: said for name, said in seen.items() if name not in sound}
     assert [said for row in group if (said := wrong(row, seen, group))] == []
 
 
-@pytest.mark.parametrize("group", boots.GROUPS, ids=lambda group: group[0].name)
+@pytest.mark.parametrize("group", boot_rows.GROUPS, ids=lambda group: group[0].name)
 def test_rows_that_share_a_container_share_no_check(group: list[Defect]) -> None:
     named = [check for row in group for check in row.checks]
     assert sorted(set(named)) == sorted(named)
