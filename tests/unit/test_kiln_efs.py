@@ -287,3 +287,17 @@ def test_what_is_away_is_waited_for_without_end(tmp_path: Path, capsys: pytest.C
     assert (said["state"], said["attempts"]) == ("waiting", 50)
     assert max(pauses) == watch.PAUSE_MOST
     assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_a_new_watcher_takes_back_what_an_earlier_one_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By systemctl restart's end the file is either new or gone: a stale "mounted" was believed once."""
+    (tmp_path / "efs.json").write_text('{"state": "mounted", "what": ""}')
+    there: dict[str, bool] = {}
+    monkeypatch.setattr(
+        watch, "notify", lambda said: there.setdefault(said, (tmp_path / "efs.json").exists())
+    )
+    _, said, _ = watched(Settings("127.0.0.1", 9), tmp_path, 1)
+    assert there["READY=1"] is False
+    assert said["state"] == "waiting"

@@ -76,7 +76,9 @@ def status(_arguments: list[str]) -> None:
     try:
         said = json.loads(watch.FILE.read_text())
     except OSError:
-        raise TroubleError("kiln-efs.service has not run", "systemctl status kiln-efs says why") from None
+        raise TroubleError(
+            "kiln-efs.service has not looked yet", "systemctl status kiln-efs says why"
+        ) from None
     for label, value in (
         ("state", f"{said['state']} since {said['since']}, {said['attempts']} failed attempts"),
         ("means", said["means"]),

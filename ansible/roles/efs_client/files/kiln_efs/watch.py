@@ -51,6 +51,10 @@ class Report:
         self._said: tuple[str, str] | None = None
         self._since = ""
 
+    def forget(self) -> None:
+        """Take back what an earlier watcher said: nobody knows whether it still holds."""
+        self.file.unlink(missing_ok=True)
+
     def say(self, state: str, trouble: TroubleError | None, attempts: int) -> None:
         """Tell a state; the journal hears of it once.
 
@@ -137,6 +141,8 @@ def watch(
     TroubleError
         What only a human can change, after it was tried REFUSALS times.
     """
+    # In this order: systemctl restart returns on READY, and who asks then must not read of yesterday's mount.
+    report.forget()
     notify("READY=1")
     attempts = refusals = 0
     while True:
