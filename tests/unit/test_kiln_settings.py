@@ -55,9 +55,18 @@ ca = "/etc/ca.pem"
 
 [auth]
 users_file = "/etc/kiln/auth/users"
+
+[labels]
+keep_days = 7
+
+[metrics]
+namespace = "Kiln/Wards"
 """
 
-quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+UNITS = [f"{name}.service" for name in ("monai-label", "kiln-auth", "kiln-health", "kiln-drain")]
+"""What reads settings in the image of these tests."""
+
+quick = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def machine(root: Path) -> Places:
@@ -65,9 +74,8 @@ def machine(root: Path) -> Places:
     places = Places(root)
     written = {
         "/usr/share/kiln/settings/1.json": json.dumps(SCHEMA),
-        "/usr/local/lib/kiln/settings.json": json.dumps(
-            {"consumers": ["monai-label.service", "kiln-auth.service"]}
-        ),
+        "/usr/local/lib/kiln/settings.json": json.dumps({"consumers": UNITS}),
+        "/opt/monai-label/kiln_store/__init__.py": "",
         "/usr/local/lib/kiln/efs.json": json.dumps({"mount_point": "/mnt/studies"}),
         "/etc/kiln/monai-label.env": "MONAI_LABEL_APP_DIR=/var/lib/monai-label/apps/radiology\n"
         "MONAI_LABEL_STUDIES=/var/lib/monai-label/studies\n"
@@ -196,7 +204,17 @@ def test_a_document_becomes_files_of_the_units(places: Places, capfd: pytest.Cap
         "KILN_SERVE_DEVICE": "cuda",
         "MONAI_LABEL_INFER_CONCURRENCY": "2",
         "MONAI_LABEL_INFER_TIMEOUT": "900",
+        "KILN_STORE_KEEP_DAYS": "7",
     }
+    health = {
+        "KILN_HEALTH_NAMESPACE": "Kiln/Wards",
+        "KILN_HEALTH_REQUEST": "900",
+        "KILN_HEALTH_DRAIN": "960",
+        "KILN_HEALTH_GPU_WANTED": "yes",
+        "KILN_HEALTH_STUDIES": "/mnt/studies/wards/spleen",
+    }
+    assert systemd_reads(current(places, "kiln-health.env")) == health
+    assert systemd_reads(current(places, "kiln-drain.env")) == health
     assert kiln_efs.settings.parse(current(places, "efs.env")) == kiln_efs.settings.Settings(
         "fs-12345678.efs.us-east-1.amazonaws.com", 2050, "/a", "wards/spleen", "/etc/ca.pem"
     )
@@ -257,6 +275,8 @@ def test_another_document_takes_its_place_whole(places: Places) -> None:
     assert apply(places, GOOD) == 0
     assert apply(places, 'schema = 1\ndevice = "cpu"\n') == 0
     assert {path.name for path in (places.store / "current/").iterdir()} == {
+        "kiln-drain.env",
+        "kiln-health.env",
         "monai-label.env",
         "settings.toml",
     }
@@ -371,7 +391,10 @@ def test_check_writes_nothing(places: Places, tmp_path: Path, capfd: pytest.Capt
     before = listing(places.root)
     assert main(["--root", str(places.root), "check", str(trial)]) == 0
     assert listing(places.root) == before
-    assert "it makes auth.json, efs.env, kiln-auth.env, monai-label.env" in capfd.readouterr().out
+    assert (
+        "it makes auth.json, efs.env, kiln-auth.env, kiln-drain.env, kiln-health.env, mon"
+        in capfd.readouterr().out
+    )
     assert main(["--root", str(places.root), "check", str(tmp_path / "none")]) == 1
 
 
@@ -405,8 +428,14 @@ def test_settings_that_nothing_would_read_are_refused(
 ) -> None:
     places.at("/usr/local/lib/kiln/settings.json").write_text('{"consumers": ["monai-label.service"]}')
     places.at("/usr/local/lib/kiln/efs.json").unlink()
+    shutil.rmtree(places.at("/opt/monai-label/kiln_store"))
     assert apply(places, GOOD) == 1
-    assert {each["key"] for each in json.loads(places.status.read_text())["problems"]} >= {"auth", "efs"}
+    assert {each["key"] for each in json.loads(places.status.read_text())["problems"]} >= {
+        "auth",
+        "efs",
+        "labels",
+        "metrics",
+    }
 
 
 def test_a_pasted_password_is_not_repeated(places: Places, capfd: pytest.CaptureFixture[str]) -> None:
@@ -547,7 +576,7 @@ def test_the_program_judges_as_the_schema_says(found: dict[str, Any]) -> None:
         assert whole_floats(found) or any(problem.what.startswith("has not the form") for problem in ours)
 
 
-@settings(quick, max_examples=120)
+@settings(quick, max_examples=60)
 @given(found=NEAR)
 @example(found={"schema": 1, "\x1b[2J": 1})
 @example(found={"schema": 1, "device": "cpu\n"})
@@ -644,6 +673,9 @@ def killed_at(places: Places, step: int) -> int:
 
 def test_killed_at_any_step_it_is_the_old_or_the_new_and_the_next_run_ends_well(tmp_path: Path) -> None:
     first = 'schema = 1\ndevice = "cpu"\n'
+    whole = machine(tmp_path / "whole")
+    assert apply(whole, GOOD) == 0
+    new = listing(whole.store / "current/").keys()
     for step in range(200):
         places = machine(tmp_path / str(step))
         assert apply(places, first) == 0
@@ -653,9 +685,7 @@ def test_killed_at_any_step_it_is_the_old_or_the_new_and_the_next_run_ends_well(
         found = listing(places.store / "current/")
         assert found == old or current(places, "settings.toml") == GOOD
         if current(places, "settings.toml") == GOOD:
-            assert found.keys() == {
-                "/auth.json", "/efs.env", "/kiln-auth.env", "/monai-label.env", "/settings.toml",
-            }  # fmt: skip
+            assert found.keys() == new
         assert apply(places) == 0
         assert current(places, "settings.toml") == GOOD
         assert len(list(places.store.iterdir())) == 2
@@ -732,7 +762,7 @@ def test_a_schema_that_would_be_judged_in_part_is_refused(planted: dict[str, Any
 
 def test_every_key_is_rendered() -> None:
     """A key that changes no file would be passed over in silence."""
-    places_image = Image(conf=json.dumps(CONF), mount_point="/mnt/studies")
+    places_image = Image(tuple(UNITS), conf=json.dumps(CONF), mount_point="/mnt/studies")
     keys = [key for key, part in properties(SCHEMA) if "properties" not in part and "[]" not in key]
     # Demanded of the image, and rendered into nothing.
     for key in set(keys) - {"schema", "app"}:

@@ -95,6 +95,7 @@ def _readers(document: Document, image: Image, _places: Places) -> Iterator[Prob
     needs = {
         "monai-label.service": ("studies", "app", "models", "device", "workers"),
         "kiln-auth.service": ("auth",),
+        "kiln-health.service": ("metrics",),
     }
     for unit, keys in needs.items():
         if unit not in image.consumers:
@@ -103,6 +104,10 @@ def _readers(document: Document, image: Image, _places: Places) -> Iterator[Prob
                     yield Problem(
                         key, "is read by nothing here", f"take an image with {unit}, or leave it out"
                     )
+    if "labels" in document and not image.versions:
+        yield Problem(
+            "labels", "is read by nothing here", "take an image whose store keeps versions, or leave it out"
+        )
     if "efs" in document and not image.mount_point:
         yield Problem(
             "efs", "is read by nothing here", "take an image with the role efs_client, or leave it out"

@@ -50,7 +50,25 @@ def _server(document: Document, image: Image) -> dict[str, str]:
         found["CUDA_VISIBLE_DEVICES"] = number
     for key, value in document.get("workers", {}).items():
         found[f"MONAI_LABEL_{key.upper()}"] = str(value)
+    if "keep_days" in document.get("labels", {}):
+        found["KILN_STORE_KEEP_DAYS"] = str(document["labels"]["keep_days"])
     return found
+
+
+def _health(document: Document) -> dict[str, str]:
+    """What the watchers of the server are told: also what follows for them from the server's own settings."""
+    metrics, timeout = document.get("metrics", {}), document.get("workers", {}).get("infer_timeout")
+    kind = document.get("device", "auto").partition(":")[0]
+    found = {
+        "NAMESPACE": metrics.get("namespace"),
+        "PUBLISH": metrics.get("seconds"),
+        # Silence is explained by a request for so long, and a drain waits a minute more for its answer.
+        "REQUEST": timeout,
+        "DRAIN": timeout and timeout + 60,
+        "GPU_WANTED": {"cuda": "yes", "cpu": "no"}.get(kind),
+        "STUDIES": document.get("studies"),
+    }
+    return {f"KILN_HEALTH_{name}": str(value) for name, value in found.items() if value is not None}
 
 
 def _efs(document: Document, image: Image) -> dict[str, str]:
@@ -80,6 +98,9 @@ def files(document: Document, image: Image) -> dict[str, str]:
     made = {}
     if server := _server(document, image):
         made["monai-label.env"] = environment(server)
+    for unit in ("kiln-health", "kiln-drain"):
+        if f"{unit}.service" in image.consumers and (health := _health(document)):
+            made[f"{unit}.env"] = environment(health)
     if "efs" in document:
         made["efs.env"] = environment(_efs(document, image))
     if "auth" in document:
