@@ -490,6 +490,17 @@ def test_a_disk_that_cannot_be_written_is_told(places: Places, capfd: pytest.Cap
     assert not places.ready.exists()
 
 
+def test_an_image_that_cannot_be_read_is_told_in_two_lines(
+    places: Places, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert apply(places, GOOD) == 0
+    places.at("/etc/kiln/weights.json").write_text("{")
+    assert apply(places) == 1
+    said = capfd.readouterr().err.splitlines()[-3:]
+    assert "could not be judged: Expecting property name" in said[0] and "restart kiln-settings" in said[1]
+    assert not places.ready.exists()
+
+
 # Any document.
 
 WORDS = st.one_of(

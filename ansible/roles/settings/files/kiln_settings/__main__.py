@@ -126,6 +126,15 @@ def _make_count(places: Places, store: Store, found: Image, before: dict[str, st
 
 def apply(places: Places) -> int:
     """Make the document count, or say why not; return the exit code."""
+    try:
+        return _apply(places)
+    except (OSError, ValueError) as error:
+        # Not the document's fault: a file of the image that cannot be read, a disk that is full.
+        words = f"the document could not be judged: {ascii(str(error))[1:-1][:200]}"
+        return _refuse(places, "refused", [Problem("", words, "mend that, then restart kiln-settings")])
+
+
+def _apply(places: Places) -> int:
     found, store = image(places), Store(places.store)
     with store.held():
         before = store.current()
