@@ -57,6 +57,14 @@ def test_conf_that_cannot_be_meant_is_refused(conf: str) -> None:
         kiln_serve.arguments({**ENVIRONMENT, "MONAI_LABEL_APP_CONF": conf})
 
 
+def test_a_gpu_that_is_demanded_must_be_there() -> None:
+    with pytest.raises(SystemExit, match="torch finds no GPU\n  fix: nvidia-smi"):
+        kiln_serve.demand_device({"KILN_SERVE_DEVICE": "cuda"}, lambda: False)
+    kiln_serve.demand_device({"KILN_SERVE_DEVICE": "cuda"}, lambda: True)
+    # Without a word of the settings nobody is asked.
+    kiln_serve.demand_device({}, lambda: pytest.fail("asked"))
+
+
 @pytest.mark.parametrize("abstract", [False, True])
 def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool) -> None:
     address = f"@kiln-{os.getpid()}" if abstract else str(tmp_path / "notify")

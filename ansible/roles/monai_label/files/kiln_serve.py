@@ -13,7 +13,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,34 @@ def arguments(environment: Mapping[str, str]) -> list[str]:
         *("--log_config", environment.get("KILN_SERVE_LOGGING", "/etc/kiln/monai-label-logging.json")),
         *(word for key, value in pairs for word in ("--conf", key, value)),
     ]
+
+
+def demand_device(environment: Mapping[str, str], gpus: Callable[[], bool]) -> None:
+    """See that there is a GPU where the settings say that the server must not serve without.
+
+    Parameters
+    ----------
+    environment:
+        Variables of the service; ``KILN_SERVE_DEVICE=cuda`` demands one.
+    gpus:
+        Tells whether torch can use one.
+
+    Raises
+    ------
+    SystemExit
+        There is none.
+    """
+    if environment.get("KILN_SERVE_DEVICE") == "cuda" and not gpus():
+        raise SystemExit(
+            'error: the settings say device = "cuda", and torch finds no GPU\n'
+            '  fix: nvidia-smi and systemctl status kiln-gpu say why; device = "auto" serves without'
+        )
+
+
+def _gpus() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def notify(message: str) -> None:
@@ -142,6 +170,8 @@ def server(environment: Mapping[str, str]) -> Any:
 
     import uvicorn
     from monailabel.main import Main
+
+    demand_device(environment, _gpus)
 
     upstream = Main()
     options = upstream.args_parser().parse_args(argv)
