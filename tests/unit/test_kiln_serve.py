@@ -57,6 +57,12 @@ def test_conf_that_cannot_be_meant_is_refused(conf: str) -> None:
         kiln_serve.arguments({**ENVIRONMENT, "MONAI_LABEL_APP_CONF": conf})
 
 
+def test_store_that_cannot_be_meant_is_refused() -> None:
+    with pytest.raises(SystemExit, match="KILN_SERVE_STORE is 'none'; set it to shared or stock"):
+        kiln_serve.share({"KILN_SERVE_STORE": "none"}, None)
+    kiln_serve.share({"KILN_SERVE_STORE": "stock"}, None)
+
+
 @pytest.mark.parametrize("abstract", [False, True])
 def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool) -> None:
     address = f"@kiln-{os.getpid()}" if abstract else str(tmp_path / "notify")

@@ -96,6 +96,7 @@ class SharedDatastore(LocalDatastore):  # type: ignore[misc]
             wait=number(os.environ, "KILN_STORE_WAIT", WAIT),
             new={"images_dir": images_dir, "labels_dir": labels_dir},
         )
+        logger.info("Shared store of %s", datastore_path)
         self._rescan = auto_reload and not read_only
         self._scanned = time.monotonic()
         self._building = threading.Lock()

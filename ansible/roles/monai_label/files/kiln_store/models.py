@@ -58,7 +58,7 @@ def _link(here: Path, there: Path) -> None:
     if here.is_symlink():
         if here.readlink() == there:
             return
-        here.unlink()
+        here.unlink(missing_ok=True)
     elif here.exists():
         if there.exists():
             logger.warning("%s stays in use: %s is there as well", here, there)
@@ -66,7 +66,10 @@ def _link(here: Path, there: Path) -> None:
         publish(here, there)
         here.unlink()
     here.parent.mkdir(parents=True, exist_ok=True)
-    here.symlink_to(there)
+    try:
+        here.symlink_to(there)
+    except FileExistsError:
+        pass  # another server of this machine was quicker
 
 
 def publish(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:

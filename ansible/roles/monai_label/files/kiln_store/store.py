@@ -32,8 +32,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import uuid4
 
 from . import earlier, names
@@ -57,6 +58,26 @@ SWEEP = 3600.0
 """Seconds between two sweeps of a process."""
 
 Moves = list[list[str]]
+
+
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
+
+
+def retried(
+    method: Callable[Concatenate[Store, Arguments], Answer],
+) -> Callable[Concatenate[Store, Arguments], Answer]:
+    """Make a change one that begins anew where a file handle has gone stale.
+
+    Had it come as far as its record, the next attempt ends it first. A label is then saved twice, and the
+    first of the two kept as an earlier version.
+    """
+
+    @wraps(method)
+    def attempt(self: Store, /, *arguments: Arguments.args, **options: Arguments.kwargs) -> Answer:
+        return again(lambda: method(self, *arguments, **options))
+
+    return attempt
 
 
 class Store:
@@ -137,6 +158,7 @@ class Store:
 
     # Changes
 
+    @retried
     def change(self, function: Callable[[Index], Index]) -> Index:
         """Apply a function to the index, and return what the file holds then.
 
@@ -154,6 +176,7 @@ class Store:
             old = self._settled(lock, tree)
             return self._commit(lock, tree, old, function(old), [])
 
+    @retried
     def save_label(self, image: str, tag: str, source: Path, ext: str, info: Mapping[str, Any]) -> Entry:
         """Save a label of an image; it is durable when this returns.
 
@@ -218,6 +241,7 @@ class Store:
         self._sweep_sometimes()
         return new
 
+    @retried
     def remove_label(self, image: str, tag: str) -> bool:
         """Remove a label; return whether there was one. It is kept as an earlier version.
 
@@ -235,6 +259,7 @@ class Store:
             self._commit(lock, tree, old, new, moves)
             return new is not old
 
+    @retried
     def add_image(self, image: str, source: Path, ext: str, info: Mapping[str, Any]) -> None:
         """Add an image, or replace one, whose labels stay.
 
@@ -272,6 +297,7 @@ class Store:
                     outside.unlink(part)
                 raise
 
+    @retried
     def remove_image(self, image: str) -> None:
         """Remove an image and its labels, which are kept as earlier versions; the image is not.
 
@@ -332,6 +358,7 @@ class Store:
 
         self.change(note)
 
+    @retried
     def reconcile(self) -> int:
         """Bring the index in line with the files, as somebody may have copied or removed them by hand.
 
