@@ -81,7 +81,7 @@ def side_by_side(*work: Callable[[], None]) -> None:
 
 
 def writer(server: Server, name: str, acknowledged: list[list[Any]], until: Callable[[], bool]) -> None:
-    """Save labels to one server, a tag of its own for each round, until told to stop or the server has gone."""
+    """Save labels to a server, with another tag for each round, until told to stop or the server has gone."""
     for place in itertools.count():
         image, tag = f"image-{place % IMAGES}", f"{name}{place // IMAGES}"
         try:

@@ -29,7 +29,7 @@ sys.path.insert(0, str(FILES))
 
 from kiln_store import earlier, store  # noqa: E402
 from kiln_store.errors import MissingError, RefusedError, StoreError  # noqa: E402
-from kiln_store.lock import Lock, Record  # noqa: E402
+from kiln_store.lock import Lock, Record, check_mount  # noqa: E402
 from kiln_store.store import Store  # noqa: E402
 from kiln_store.tree import Tree  # noqa: E402
 
@@ -509,7 +509,55 @@ def test_the_index_of_a_stock_server_counts(studies: Path, label: Any) -> None:
     assert sorted(found.objects["image-1"]["labels"]) == ["final", "mine"]
 
 
+MOUNT = "30 1 {device} / /srv/studies rw shared:1 - {kind} fs-1:/ rw,vers=4.1,{option},hard"
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "refused"),
+    [
+        ("nfs4", "local_lock=none", False),
+        ("nfs4", "local_lock=all", True),
+        ("nfs4", "local_lock=flock", True),
+        ("nfs", "nolock", True),
+        ("ext4", "local_lock=all", False),
+    ],
+)
+def test_a_share_whose_locks_are_the_machines_own_is_refused(
+    studies: Path, kind: str, option: str, refused: bool
+) -> None:
+    device = studies.stat().st_dev
+    mounts = studies.parent / "mountinfo"
+    number = f"{os.major(device)}:{os.minor(device)}"
+    mounts.write_text(
+        MOUNT.format(device="0:99", kind="nfs4", option="nolock")
+        + "\n"
+        + MOUNT.format(device=number, kind=kind, option=option)
+    )
+    if not refused:
+        check_mount(studies, mounts)
+        return
+    with pytest.raises(StoreError, match=rf"is mounted with {option}: .*\n  fix: mount it by NFS 4.1"):
+        check_mount(studies, mounts)
+
+
 # What is left over
+
+
+def test_an_index_that_loses_entries_is_kept(studies: Path, label: Any) -> None:
+    """As where the images are on a mount of their own that is not there."""
+    one = Store(studies)
+    one.save_label("image-1", "final", label("x"), ".nii.gz", {"by": "me"})
+    one.reconcile()
+    before = (studies / "datastore_v2.json").read_bytes()
+    (studies / "image-1.nii.gz").rename(studies.parent / "away")
+    one.reconcile()
+    assert "image-1" not in one.index().objects
+    kept_indexes = list((studies / ".kiln-store/indexes").iterdir())
+    assert [path.read_bytes() for path in kept_indexes] == [before]
+    old = kept_indexes[0].with_name("20200101T000000Z_00000000.json")
+    old.write_text("{}")
+    one.sweep()
+    assert list((studies / ".kiln-store/indexes").iterdir()) == kept_indexes
 
 
 def test_what_is_old_goes(studies: Path, label: Any) -> None:

@@ -13,7 +13,7 @@ from kiln import paths
 
 sys.path.insert(0, str(paths.ROOT / "ansible/roles/monai_label/files"))
 
-from kiln_store import models, monai, tasks  # noqa: E402
+from kiln_store import models, monai, tasks
 
 
 @pytest.fixture

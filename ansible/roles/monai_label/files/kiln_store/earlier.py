@@ -1,7 +1,9 @@
 """Labels that were replaced or removed: kept for some days, with what was known of them.
 
 They lie in ``.kiln-store/earlier/<tag>/<image>/``, where neither a stock server nor a user of the studies
-looks for labels. Each has its entry of the index beside it, ``<file>.json``.
+looks for labels. Each has its entry of the index beside it, ``<file>.json``. An index that loses entries
+because their files are not there any more, as where a mount is missing, is kept as well: in
+``.kiln-store/indexes/``.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from .index import Entry
 from .tree import OWN, Tree
 
 FOLDER = f"{OWN}/earlier"
+
+INDEXES = f"{OWN}/indexes"
 
 DAYS = 30.0
 """Days that an earlier version is kept, where nobody says otherwise."""
@@ -60,6 +64,23 @@ def path(image: str, tag: str, ext: str, now: float) -> str:
     return f"{FOLDER}/{tag}/{image}/{stamp}_{uuid4().hex[:8]}{ext}"
 
 
+def keep_index(tree: Tree, file: str, now: float) -> None:
+    """Keep an index that is about to lose entries.
+
+    Parameters
+    ----------
+    tree:
+        The studies.
+    file:
+        The index, relative to them.
+    now:
+        The time, in seconds since 1970.
+    """
+    stamp = datetime.fromtimestamp(now, UTC).strftime(_STAMP)
+    tree.link(file, f"{INDEXES}/{stamp}_{uuid4().hex[:8]}.json")
+    tree.sync(INDEXES)
+
+
 def note(tree: Tree, file: str, entry: Entry) -> None:
     """Write beside an earlier version what the index has of it, durably."""
     folder = file.rpartition("/")[0]
@@ -83,10 +104,15 @@ def _files(tree: Tree) -> Iterator[Earlier]:
     for tag in tree.folders(FOLDER):
         for image in tree.folders(f"{FOLDER}/{tag}"):
             there = f"{FOLDER}/{tag}/{image}"
-            for name in sorted(tree.names(there)):
-                if parts := _NAME.fullmatch(name):
-                    until = datetime.strptime(parts[1], _STAMP).replace(tzinfo=UTC).timestamp()
-                    yield Earlier(image, tag, f"{there}/{name}", until)
+            for name, until in _stamped(tree, there):
+                yield Earlier(image, tag, f"{there}/{name}", until)
+
+
+def _stamped(tree: Tree, folder: str) -> Iterator[tuple[str, float]]:
+    """Yield the names that we gave in a folder, with the time in them, in seconds since 1970."""
+    for name in sorted(tree.names(folder)):
+        if parts := _NAME.fullmatch(name):
+            yield name, datetime.strptime(parts[1], _STAMP).replace(tzinfo=UTC).timestamp()
 
 
 def expire(tree: Tree, days: float, now: float | None = None) -> int:
@@ -105,4 +131,7 @@ def expire(tree: Tree, days: float, now: float | None = None) -> int:
     old = [version for version in _files(tree) if version.until < limit]
     for version in old:
         tree.unlink(version.path)
+    for name, until in list(_stamped(tree, INDEXES)):
+        if until < limit:
+            tree.unlink(f"{INDEXES}/{name}")
     return sum(not version.path.endswith(".json") for version in old)

@@ -44,6 +44,37 @@ PAUSES = (0.001, 0.025)
 NFS client polls as well, with pauses that grow to seconds."""
 
 
+def check_mount(root: Path, mounts: Path = Path("/proc/self/mountinfo")) -> None:
+    """Refuse a share whose locks would be this machine's own: each server would believe that it is alone.
+
+    Parameters
+    ----------
+    root:
+        The studies folder.
+    mounts:
+        What is mounted, as the kernel lists it.
+
+    Raises
+    ------
+    StoreError
+        It is an NFS mount with such an option.
+    """
+    try:
+        rows = [line.split() for line in mounts.read_text().splitlines()]
+    except OSError:
+        return
+    device = os.stat(root).st_dev  # noqa: PTH116 - opens no folder
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for row in rows:
+        kind, _, options = row[row.index("-") + 1 :][:3]
+        alone = {"nolock", "local_lock=all", "local_lock=flock"} & set(options.split(","))
+        if row[2] == number and kind.startswith("nfs") and alone:
+            raise StoreError(
+                f"{root} is mounted with {', '.join(sorted(alone))}: its locks exclude nobody else",
+                "mount it by NFS 4.1 without these options, as mount -t efs does",
+            )
+
+
 @dataclass(frozen=True)
 class Record:
     """The last change.

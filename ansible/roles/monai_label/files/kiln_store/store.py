@@ -40,7 +40,7 @@ from uuid import uuid4
 from . import earlier, names
 from .errors import MissingError, StoreError
 from .index import FILE, Entry, Index, digest, entry, merged
-from .lock import WAIT, Held, Lock, Record
+from .lock import WAIT, Held, Lock, Record, check_mount
 from .tree import OWN, PART, Tree, again, put
 
 logger = logging.getLogger(__name__)
@@ -95,6 +95,11 @@ class Store:
         Seconds that a change waits for the lock.
     new:
         Fields of an index that is made anew.
+
+    Raises
+    ------
+    StoreError
+        It is mounted so that no lock excludes another machine.
     """
 
     def __init__(
@@ -107,6 +112,7 @@ class Store:
         new: Mapping[str, Any] | None = None,
     ) -> None:
         root.mkdir(parents=True, exist_ok=True)
+        check_mount(root)
         self.root = root
         self.extensions = tuple(extensions)
         self.days = days
@@ -380,6 +386,12 @@ class Store:
         with self.lock.held() as lock, Tree(self.root) as tree:
             old = self._settled(lock, tree)
             new, count = self._compared(tree, old)
+            lost = any(
+                image not in new.objects or value["labels"].keys() - new.objects[image]["labels"].keys()
+                for image, value in old.objects.items()
+            )
+            if lost and old.raw is not None and self.days > 0:
+                earlier.keep_index(tree, FILE, time.time())
             self._commit(lock, tree, old, new, [])
             return count
 
@@ -395,7 +407,7 @@ class Store:
             index = self.index(SWEEP)
             labels = [index.labels(tag) for tag in tree.folders(index.labels(""))]
             kept = [version.path.rpartition("/")[0] for version in earlier.versions(tree)]
-            for folder in dict.fromkeys(("", index.images, *labels, *kept)):
+            for folder in dict.fromkeys(("", OWN, index.images, *labels, *kept)):
                 for name in fnmatch.filter(tree.names(folder), f"{PART}*.part"):
                     path = f"{folder}/{name}".lstrip("/")
                     if tree.age(path, time.time()) > LEFT_OVER and not self._noted(path):
