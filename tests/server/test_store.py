@@ -36,8 +36,8 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Any:
     inside = (
         f"mount --bind {studies} {merged}/var/lib/monai-label/studies && mount --rbind /dev {merged}/dev &&"
         f" exec chroot --userspec={ACCOUNT}:{ACCOUNT} {merged} /usr/bin/env -i PATH=/usr/bin:/bin"
-        " LANG=C.UTF-8 HOME=/var/lib/monai-label XDG_CACHE_HOME=/var/lib/monai-label/cache PYTHONDONTWRITEBYTECODE=1"
-        " MPLCONFIGDIR=/var/lib/monai-label/cache/matplotlib"
+        " LANG=C.UTF-8 HOME=/var/lib/monai-label XDG_CACHE_HOME=/var/lib/monai-label/cache"
+        " PYTHONDONTWRITEBYTECODE=1 MPLCONFIGDIR=/var/lib/monai-label/cache/matplotlib"
         " /opt/monai-label/venv/bin/python /opt/monai-label/inside.py"
     )
     done = subprocess.run(

@@ -125,6 +125,20 @@ def test_a_replaced_label_is_kept_with_what_was_noted_of_it(studies: Path, label
     assert sorted(kept(studies)["image-1", "final"]) == [b"first", b"second", b"third"]
 
 
+def test_an_earlier_version_is_brought_back(studies: Path, label: Any) -> None:
+    one = Store(studies)
+    one.save_label("image-1", "final", label("first"), ".nii.gz", {"by": "a"})
+    one.save_label("image-1", "final", label("second"), ".nii", {"by": "b"})
+    rows = [json.loads(line) for line in run("list", studies).stdout.splitlines()]
+    (old,) = [row for row in rows if not row["current"]]
+    assert said(run("restore", studies, old["path"]))["info"]["by"] == "a"
+    assert (studies / "labels/final/image-1.nii.gz").read_text() == "first"
+    assert sorted(kept(studies)["image-1", "final"]) == [b"first", b"second"]
+    done = run("restore", studies, "../outside")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 2)
+    assert "is no earlier version of a label\n  fix: " in done.stderr
+
+
 def test_a_label_is_not_written_in_its_place(studies: Path, label: Any) -> None:
     one = Store(studies)
     one.save_label("image-1", "final", label("first"), ".nii.gz", {})

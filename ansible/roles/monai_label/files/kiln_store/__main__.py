@@ -97,6 +97,17 @@ def _label(
     }  # fmt: skip
 
 
+def restore(store: Store, path: str) -> None:
+    """Save an earlier version of a label once more; what it replaces becomes an earlier version itself."""
+    with Tree(store.root) as tree:
+        version = next((one for one in earlier.versions(tree) if one.path == path), None)
+        if version is None:
+            raise StoreError(f"{path!r} is no earlier version of a label", "take a path that `list` prints")
+        noted = earlier.entry(tree, version).get("info", {})
+    new = store.save_label(version.image, version.tag, store.root / path, version.ext, noted)
+    say(image=version.image, tag=version.tag, info=new["info"])
+
+
 def verify(store: Store, acknowledged: list[Path]) -> int:
     """Compare what is there with what was acknowledged; return the exit code."""
     # What a killed writer had begun is ended by whoever comes next.
@@ -167,6 +178,7 @@ def parser() -> argparse.ArgumentParser:
         "images": "add images that labels can be saved for",
         "save": "save labels, and print those that were acknowledged",
         "list": "print every label and every earlier version",
+        "restore": "save an earlier version of a label once more",
         "verify": "compare what is there with what was acknowledged",
         "watch": "read what others write, and find what is not whole",
         "sweep": "remove earlier versions that are old enough, and what killed writers left",
@@ -187,6 +199,8 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--size", type=int, default=100_000, help="bytes of a label")
             command.add_argument("--pause", type=float, default=0.0, help="seconds between two saves")
             command.add_argument("--seed", type=int, default=20240101, help="seed of the labels' bytes")
+        if name == "restore":
+            command.add_argument("path", help="the version, as `list` prints it")
         if name == "verify":
             command.add_argument("acknowledged", type=Path, nargs="*", help="what `save` printed")
         if name == "watch":
@@ -209,6 +223,8 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.command == "list":
             for row in labels(store, store.index()):
                 say(**row)
+        elif options.command == "restore":
+            restore(store, options.path)
         elif options.command == "verify":
             return verify(store, options.acknowledged)
         elif options.command == "watch":

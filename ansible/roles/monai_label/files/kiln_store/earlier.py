@@ -49,6 +49,12 @@ class Earlier:
     path: str
     until: float
 
+    @property
+    def ext(self) -> str:
+        """Extension of its file."""
+        parts = _NAME.fullmatch(self.path.rpartition("/")[2])
+        return parts[2] if parts else ""
+
 
 def path(image: str, tag: str, ext: str, now: float) -> str:
     """Return where a label that is about to be replaced is kept, relative to the studies folder.
