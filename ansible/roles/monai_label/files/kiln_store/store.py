@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import uuid4
 
-from . import earlier, names
+from . import earlier, names, scan
 from .errors import MissingError, StoreError
 from .index import FILE, Entry, Index, digest, entry, merged
 from .lock import WAIT, Held, Lock, Record, check_mount
@@ -120,6 +120,7 @@ class Store:
         self.lock = Lock(root, wait)
         self._index: Index | None = None
         self._read = 0.0
+        self._memory = threading.Lock()
         self._swept = 0.0
 
     # Reading
@@ -137,8 +138,8 @@ class Store:
         StoreError
             It is damaged.
         """
-        # Both were set by an assignment each: a thread sees an index that was read at that time or later.
-        at, known = self._read, self._index
+        with self._memory:
+            at, known = self._read, self._index
         if known is not None and time.monotonic() - at < age:
             return known
         for pause in LOOKS:
@@ -155,12 +156,19 @@ class Store:
         raise AssertionError("unreachable")
 
     def _remember(self, raw: bytes | None, at: float) -> Index:
+        """Return the index of a file that was read at some time, and keep it if no newer one is known."""
         known = self._index
         if known is None or known.raw is None or known.raw != raw:
             known = Index.parse(raw, self.new)
-        self._index = known
-        self._read = at
+        self._know(known, at)
         return known
+
+    def _know(self, index: Index, at: float) -> None:
+        with self._memory:
+            # Another thread may have saved between our reading and now.
+            if at >= self._read:
+                self._index = index
+                self._read = at
 
     # Changes
 
@@ -380,12 +388,12 @@ class Store:
         """
         index = self.index()
         with Tree(self.root) as tree:
-            if self._compared(tree, index)[1] == 0:
+            if scan.compared(tree, index, self.extensions)[1] == 0:
                 return 0
         # What was seen may be half of a peer's change, or older than it: only what the lock shows counts.
         with self.lock.held() as lock, Tree(self.root) as tree:
             old = self._settled(lock, tree)
-            new, count = self._compared(tree, old)
+            new, count = scan.compared(tree, old, self.extensions)
             lost = any(
                 image not in new.objects or value["labels"].keys() - new.objects[image]["labels"].keys()
                 for image, value in old.objects.items()
@@ -475,9 +483,9 @@ class Store:
             tree.unlink(part)
             raise
         self._move(tree, record.moves)
-        self._index = Index(new.document, data)
-        self._read = time.monotonic()
-        return self._index
+        written = Index(new.document, data)
+        self._know(written, time.monotonic())
+        return written
 
     def _move(self, tree: Tree, moves: Moves) -> None:
         """Make the moves of a record, all but the last durable before that."""
@@ -504,16 +512,13 @@ class Store:
             return index
         with Tree(self.root) as other:
             there = (tree or other).names(index.images)
-        for ext in self._extensions():
+        for ext in scan.endings(self.extensions):
             if f"{image}{ext}" in there:
                 info = {"ts": int(time.time()), "name": f"{image}{ext}"}
                 return index.with_image(image, entry(ext, info))
         raise MissingError(
             f"there is no image {image!r}", "upload the image, or copy it to the studies folder"
         )
-
-    def _extensions(self) -> list[str]:
-        return [pattern.replace("*", "") for pattern in self.extensions]
 
     def _keep(self, tree: Tree, index: Index, image: str, tag: str, target: str, now: float) -> Moves:
         """Give a label that is about to be replaced its second name; return the moves that takes besides."""
@@ -548,69 +553,12 @@ class Store:
         there = tree.names(folder)
         old = index.label(image, tag)
         moves: Moves = []
-        for ext in dict.fromkeys([*([old["ext"]] if old else []), *self._extensions()]):
+        for ext in dict.fromkeys([*([old["ext"]] if old else []), *scan.endings(self.extensions)]):
             if f"{image}{ext}" not in there:
                 continue
             kept = self._kept(tree, index, image, tag, ext, time.time())
             moves.append([f"{folder}/{image}{ext}", kept])
         return moves
-
-    def _listed(self, tree: Tree, folder: str) -> dict[str, str]:
-        """Id → extension of the files in a folder that are images or labels."""
-        found: dict[str, str] = {}
-        there = tree.names(folder)
-        # The first pattern wins, as with upstream.
-        for pattern, ext in zip(self.extensions, self._extensions(), strict=True):
-            for name in sorted(fnmatch.filter(there, pattern)):
-                image = name.removesuffix(ext)
-                if image and not name.startswith("."):
-                    found.setdefault(image, ext)
-        return found
-
-    def _compared(self, tree: Tree, index: Index) -> tuple[Index, int]:
-        """Return an index in line with the files, and how many entries came or went."""
-        images = self._listed(tree, index.images)
-        names_of = {"": tree.names(index.images)}
-        tags = tree.folders(index.labels(""))
-        known = {tag for value in index.objects.values() for tag in value["labels"]}
-        for tag in dict.fromkeys([*tags, *sorted(known)]):
-            names_of[tag] = tree.names(index.labels(names.inside(tag, "a label's tag")))
-        now = int(time.time())
-        objects: dict[str, Entry] = {}
-        count = 0
-
-        def there(place: str, name: str, path: str) -> bool:
-            # An id with a slash is one that upstream lets a client make; the file may be there.
-            return name in names_of[place] if "/" not in name else tree.exists(names.inside(path, "an id"))
-
-        for image, value in index.objects.items():
-            ext = value["image"]["ext"]
-            if not there("", f"{image}{ext}", index.image_file(image)):
-                count += 1
-                continue
-            kept = {
-                tag: label
-                for tag, label in value["labels"].items()
-                if there(tag, f"{image}{label['ext']}", index.label_file(image, tag))
-            }
-            lost = len(value["labels"]) - len(kept)
-            count += lost
-            objects[image] = value if not lost else {**value, "labels": kept}
-        for image, ext in images.items():
-            if image not in objects:
-                count += 1
-                objects[image] = {
-                    "image": entry(ext, {"ts": now, "name": f"{image}{ext}"}),
-                    "labels": {},
-                }
-        for tag in tags:
-            for image, ext in self._listed(tree, index.labels(tag)).items():
-                if image in objects and tag not in objects[image]["labels"]:
-                    count += 1
-                    label = entry(ext, {"ts": now, "name": f"{image}{ext}"})
-                    labels = {**objects[image]["labels"], tag: label}
-                    objects[image] = {**objects[image], "labels": labels}
-        return (index if not count else Index({**index.document, "objects": objects})), count
 
 
 def read_file(path: Path) -> bytes:
