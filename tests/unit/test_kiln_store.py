@@ -125,6 +125,19 @@ def test_a_replaced_label_is_kept_with_what_was_noted_of_it(studies: Path, label
     assert sorted(kept(studies)["image-1", "final"]) == [b"first", b"second", b"third"]
 
 
+@pytest.mark.root
+def test_what_root_makes_is_the_owners(studies: Path, label: Any) -> None:
+    os.chown(studies, 10001, 10002)
+    one = Store(studies)
+    one.save_label("image-1", "final", label("a"), ".nii.gz", {})
+    one.save_label("image-1", "final", label("b"), ".nii.gz", {})
+    made = [
+        path for path in studies.rglob("*") if not path.name.startswith("image-") or "labels" in path.parts
+    ]
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(10001, 10002)}
+    assert len(made) > 8
+
+
 def test_an_earlier_version_is_brought_back(studies: Path, label: Any) -> None:
     one = Store(studies)
     one.save_label("image-1", "final", label("first"), ".nii.gz", {"by": "a"})

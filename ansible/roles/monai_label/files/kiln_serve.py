@@ -152,6 +152,10 @@ def share(environment: Mapping[str, str], options: Any) -> None:
         monai.serve(options.app, options.studies, {pair[0]: pair[1] for pair in options.conf or []})
     except StoreError as error:
         raise SystemExit(f"kiln_serve: {error}") from error
+    except OSError as error:
+        raise SystemExit(
+            f"kiln_serve: {error}\n  fix: let the service write to {options.studies} and to its app's folder"
+        ) from error
 
 
 def server(environment: Mapping[str, str]) -> Any:

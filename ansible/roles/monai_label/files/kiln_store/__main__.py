@@ -158,11 +158,15 @@ def watch(store: Store, seconds: float) -> int:
         for row in labels(store, index):
             again = time.monotonic() + 2
             while row["current"] and row["wrong"] and time.monotonic() < again:
-                entry = store.index().label(row["image"], row["tag"])
+                try:
+                    index = store.index()
+                except StoreError:
+                    break  # the next look says so
+                entry = index.label(row["image"], row["tag"])
                 if entry is None:
                     row["wrong"] = ""
                     break
-                path = store.index().label_file(row["image"], row["tag"])
+                path = index.label_file(row["image"], row["tag"])
                 row = _label(store, row["image"], row["tag"], path, entry["info"], True)
             if row["wrong"]:
                 wrong.append(row)
