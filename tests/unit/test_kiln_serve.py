@@ -65,6 +65,12 @@ def test_a_gpu_that_is_demanded_must_be_there() -> None:
     kiln_serve.demand_device({}, lambda: pytest.fail("asked"))
 
 
+def test_store_that_cannot_be_meant_is_refused() -> None:
+    with pytest.raises(SystemExit, match="KILN_SERVE_STORE is 'none'; set it to shared or stock"):
+        kiln_serve.share({"KILN_SERVE_STORE": "none"}, None)
+    kiln_serve.share({"KILN_SERVE_STORE": "stock"}, None)
+
+
 @pytest.mark.parametrize("abstract", [False, True])
 def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool) -> None:
     address = f"@kiln-{os.getpid()}" if abstract else str(tmp_path / "notify")

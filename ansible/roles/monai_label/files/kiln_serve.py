@@ -153,6 +153,39 @@ def server_class(base: Any) -> Any:
     return AnnouncingServer
 
 
+def share(environment: Mapping[str, str], options: Any) -> None:
+    """Take the store that any number of servers may use on one studies folder, or leave upstream's.
+
+    Parameters
+    ----------
+    environment:
+        Of its variables KILN_SERVE_STORE is read: ``shared``, which is the default, or ``stock``.
+    options:
+        Upstream's, as it has parsed them.
+
+    Raises
+    ------
+    SystemExit
+        The variable is neither, or the studies folder cannot be used.
+    """
+    store = environment.get("KILN_SERVE_STORE", "shared")
+    if store not in ("shared", "stock"):
+        raise SystemExit(f"kiln_serve: KILN_SERVE_STORE is {store!r}; set it to shared or stock")
+    if store == "stock":
+        return
+    from kiln_store import monai
+    from kiln_store.errors import StoreError
+
+    try:
+        monai.serve(options.app, options.studies, {pair[0]: pair[1] for pair in options.conf or []})
+    except StoreError as error:
+        raise SystemExit(f"kiln_serve: {error}") from error
+    except OSError as error:
+        raise SystemExit(
+            f"kiln_serve: {error}\n  fix: let the service write to {options.studies} and to its app's folder"
+        ) from error
+
+
 def server(environment: Mapping[str, str]) -> Any:
     """Make the server as its settings say; it loads the application when it runs.
 
@@ -177,6 +210,7 @@ def server(environment: Mapping[str, str]) -> Any:
     options = upstream.args_parser().parse_args(argv)
     upstream.start_server_validate_args(options)
     upstream.start_server_init_settings(options)
+    share(environment, options)
     Path(options.app, "logs").mkdir(exist_ok=True)
     return server_class(uvicorn.Server)(
         uvicorn.Config(
