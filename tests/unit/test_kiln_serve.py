@@ -26,6 +26,9 @@ ENVIRONMENT = {
 }
 
 
+sys.path.insert(0, str(FILE.parent))
+
+
 def load() -> ModuleType:
     spec = importlib.util.spec_from_file_location("kiln_serve", FILE)
     assert spec and spec.loader
