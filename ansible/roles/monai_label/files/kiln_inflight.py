@@ -1,9 +1,10 @@
 """Requests that the server is working on, in a table that others can read while it blocks its own loop.
 
-An inference runs on the server's event loop: nobody gets an answer meanwhile, and from outside a busy server looks
-like one that hangs. The table is a file in the service's runtime directory that the server maps into its memory.
-A request is one word of 64 bits, its kind and when it began, so whoever reads sees it whole or not at all. A server
-that is killed leaves the file as it is; a reader knows by process and start time that nobody works on it any more.
+An inference runs on the server's event loop: nobody gets an answer meanwhile, and from outside a busy
+server looks like one that hangs. The table is a file in the service's runtime directory that the server
+maps into its memory. A request is one word of 64 bits, its kind and when it began, so whoever reads sees it
+whole or not at all. A server that is killed leaves the file as it is; a reader knows by process and start
+time that nobody works on it any more.
 
 It holds no address, no name of an image and nothing of a patient.
 """
@@ -32,8 +33,8 @@ SLOTS = 504
 """Requests that have a place; with the header they fill a page. What comes on top is counted."""
 
 WORDS = ("magic", "pid", "born", "ready", "begun", "labels", "busy_us", "busy_since_us")
-"""The header, a word each: ``born`` is the process's start in the kernel's ticks, ``busy_us`` the time during which
-there was work, ``busy_since_us`` when the present work began, 0 without any."""
+"""The header, a word each: ``born`` is the process's start in the kernel's ticks, ``busy_us`` the time
+during which there was work, ``busy_since_us`` when the present work began, 0 without any."""
 
 CROWD = len(WORDS)
 """Word that counts the requests without a place."""
@@ -227,7 +228,9 @@ def read(path: Path, proc: Path = Path("/proc")) -> Seen | None:
     now = now_us()
     alive = born(head["pid"], proc) == head["born"]
     found = [
-        Request(KINDS[word >> 56] if word >> 56 < len(KINDS) else "other", (now - (word & (1 << 56) - 1)) / 1e6)
+        Request(
+            KINDS[word >> 56] if word >> 56 < len(KINDS) else "other", (now - (word & (1 << 56) - 1)) / 1e6
+        )
         for word in (words[FIRST:] if alive else ())
         if word
     ]

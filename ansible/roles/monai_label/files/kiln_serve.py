@@ -2,8 +2,8 @@
 
 Upstream's own command gives no sign of readiness: systemd would call the service started minutes before
 ``GET /info/`` answers on a slow machine. This program starts the same application with the same settings,
-asks it for ``/info/`` once it listens, and sends ``READY=1`` on a 200. Its settings are the environment's. Under
-systemd it keeps the requests in flight in a table, see ``kiln_inflight.py``.
+asks it for ``/info/`` once it listens, and sends ``READY=1`` on a 200. Its settings are the environment's.
+Under systemd it keeps the requests in flight in a table, see ``kiln_inflight.py``.
 """
 
 from __future__ import annotations
