@@ -58,7 +58,7 @@ class Bench:
             "NGINX": str(folder / "nginx.sock"),
             "SOCKET": str(self.health / "http.sock"),
             "SMI": str(folder / "nvidia-smi"),
-            "GPU_WANTED": "no",
+            "GPU_WANTED": "none",
             "DISK_FREE": "1",
             "METADATA": "127.0.0.1:9",
             "IMDS": "0.5",

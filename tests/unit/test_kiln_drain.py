@@ -288,7 +288,7 @@ def test_off_ec2_it_watches_and_says_so(bench: Bench) -> None:
     said = json.loads((bench.drain / "status.json").read_text())
     assert said["state"] == "serving" and said["where"].startswith("not on EC2: no metadata service at")
     shown = subprocess.run(
-        bench.processes[-1].args[:-1] + ["status"], env=bench.environment(), capture_output=True, text=True
+        [*bench.processes[-1].args[:-1], "status"], env=bench.environment(), capture_output=True, text=True
     )  # type: ignore[operator]
     assert shown.returncode == 0 and "not on EC2" in shown.stdout
 

@@ -51,17 +51,21 @@ def working(seconds: float) -> Seen:
 
 AWAY = {"studies": Result("no answer within 5 s", late=True)}
 
+SILENT = {"answered": False}
+STOPPED = {**SILENT, "process": server.Process("T", 1)}
+FAILED = Result("No devices were found", failed=True)
+
 PLANTED: list[tuple[str, dict[str, Any], str, bool, bool, bool]] = [
     # what is planted, the look, the check that finds it, healthy, ready, curable
     ("silent and idle", {"answered": False}, "process", False, False, True),
-    ("silent, at work for too long", {"answered": False, "before": working(700), "seen": working(700)}, "process", False, False, True),
-    ("stopped at work", {"answered": False, "seen": working(5), "process": server.Process("T", 1)}, "process", False, False, True),
-    ("a zombie", {"answered": False, "process": server.Process("Z", 1)}, "process", False, False, True),
-    ("stopped, and the studies away", {"answered": False, "process": server.Process("T", 1), **AWAY}, "process", False, False, True),
-    ("a GPU off the bus", {"gpus_bus": 0, "gpu": Result("No devices were found", failed=True)}, "gpu", False, False, True),
+    ("at work for too long", {**SILENT, "seen": working(700)}, "process", False, False, True),
+    ("stopped at work", {**STOPPED, "seen": working(5)}, "process", False, False, True),
+    ("a zombie", {**SILENT, "process": server.Process("Z", 1)}, "process", False, False, True),
+    ("stopped, and the studies away", {**STOPPED, **AWAY}, "process", False, False, True),
+    ("a GPU off the bus", {"gpus_bus": 0, "gpu": FAILED}, "gpu", False, False, True),
     ("one GPU of two", {"gpus_worked": 2}, "gpu", False, False, True),
     ("nvidia-smi hangs", {"gpu": Result("no answer within 20 s", late=True)}, "gpu", False, False, True),
-    ("a driver that never worked", {"gpus_worked": 0, "gpu": Result("no driver", failed=True)}, "gpu", False, False, False),
+    ("a driver that never worked", {"gpus_worked": 0, "gpu": FAILED}, "gpu", False, False, False),
     ("no server", {"seen": None, "before": None, "answered": False}, "server", True, False, False),
     ("a dead server", {"seen": replace(IDLE, alive=False), "answered": False}, "server", True, False, False),
     ("a start", {"seen": replace(IDLE, ready=False), "answered": False}, "server", True, False, False),
@@ -119,8 +123,8 @@ def test_a_server_that_waits_for_efs_is_not_blamed() -> None:
 
 def test_a_gpu_that_is_promised_by_name_must_be_there() -> None:
     without = replace(SOUND, gpus_bus=0, gpus_worked=0, gpu=None)
-    assert not judge(without, replace(LIMITS, gpu_wanted="yes")).healthy
-    assert judge(replace(SOUND, gpus_worked=2), replace(LIMITS, gpu_wanted="no")).healthy
+    assert not judge(without, replace(LIMITS, gpu_wanted="promised")).healthy
+    assert judge(replace(SOUND, gpus_worked=2), replace(LIMITS, gpu_wanted="none")).healthy
 
 
 def test_answers() -> None:
@@ -156,7 +160,7 @@ def test_metrics_of_a_verdict() -> None:
     [
         ({"KILN_HEALTH_INTERVAL": "x"}, "KILN_HEALTH_INTERVAL=x is no number"),
         ({"KILN_HEALTH_PORT": "0"}, "is not above 0"),
-        ({"KILN_HEALTH_GPU_WANTED": "maybe"}, "is not one of auto, yes, no"),
+        ({"KILN_HEALTH_GPU_WANTED": "maybe"}, "is not one of auto, promised, none"),
     ],
 )
 def test_a_setting_that_cannot_be_meant_is_named(environment: dict[str, str], words: str) -> None:

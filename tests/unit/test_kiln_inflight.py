@@ -1,4 +1,4 @@
-"""The table of requests in flight: written by a real process, read by another one while that blocks or is killed."""
+"""The table of requests in flight: written by a real process, read while that blocks or is killed."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def hung(look: Look, settings: Settings) -> Finding | None:
 def gpu(look: Look, settings: Settings) -> Finding | None:
     """A GPU was promised and is not there; only one that has worked since boot would be there on a new
     instance."""
-    promised = settings.gpu_wanted == "yes" or (
+    promised = settings.gpu_wanted == "promised" or (
         settings.gpu_wanted == "auto" and bool(look.gpus_bus or look.gpus_worked)
     )
     if not promised or (look.gpu is None and not look.gpus_worked and look.gpus_bus):

@@ -231,7 +231,7 @@ class Observer:
         bus = on_bus()
         gpu = (
             self.gpu.look()
-            if settings.gpu_wanted != "no" and (bus or self._worked or Path(settings.smi).exists())
+            if settings.gpu_wanted != "none" and (bus or self._worked or Path(settings.smi).exists())
             else None
         )
         before = kiln_inflight.read(table)

@@ -14,7 +14,7 @@ PROGRAM = Path(__file__).resolve().parent.parent / "kiln_aws.py"
 ENDED = "ended"
 """Code of a call whose child did not say how it went."""
 
-KEPT = ("PATH", "LANG", "HOME", "HTTPS_PROXY", "NO_PROXY", "https_proxy", "no_proxy", "PYTHONPATH")
+KEPT = ("PATH", "LANG", "HOME", "HTTPS_PROXY", "NO_PROXY", "https_proxy", "no_proxy")
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Aws:
         environment = {k: v for k, v in os.environ.items() if k in KEPT or k.startswith("AWS_")}
         try:
             done = subprocess.run(
-                [self.python, PROGRAM], input=json.dumps(asked), capture_output=True, text=True,
+                [self.python, "-I", PROGRAM], input=json.dumps(asked), capture_output=True, text=True,
                 timeout=self.seconds, env=environment,
             )  # fmt: skip
             said = [Answer(**answer) for answer in json.loads(done.stdout)]

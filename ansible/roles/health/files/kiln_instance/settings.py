@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 
 class WrongError(Exception):
@@ -114,7 +115,8 @@ class Settings:
         return (self.stopping, self.draining)
 
 
-CHOICES = {"gpu_wanted": ("auto", "yes", "no")}
+CHOICES = {"gpu_wanted": ("auto", "promised", "none")}
+"""``promised``: an instance without one is unhealthy; ``auto``: only where one is, or was, on the PCI bus."""
 
 
 def load(environment: Mapping[str, str]) -> Settings:
@@ -135,7 +137,8 @@ def load(environment: Mapping[str, str]) -> Settings:
         name = f"KILN_HEALTH_{field.name.upper()}"
         if name not in environment:
             continue
-        value, kind = environment[name], type(field.default)
+        value = environment[name]
+        kind: Any = type(field.default)
         try:
             found[field.name] = kind(value)
         except ValueError:
