@@ -386,7 +386,8 @@ def test_a_gpu_that_has_gone_is_found_after_a_restart_too(bench: Bench, tmp_path
     smi = tmp_path / "nvidia-smi"
     smi.write_text("#!/bin/sh\necho '5, 100, 15360'\n")
     smi.chmod(0o755)
-    settings = replace(Settings(), smi=str(smi), table=str(tmp_path / "none"), nginx=str(tmp_path / "none"))
+    none = str(tmp_path / "none")
+    settings = replace(Settings(), smi=str(smi), table=none, nginx=none, gpu_wanted="promised")
     observer = Observer(settings, bench.health)
     until(lambda: observer.look().gpus)
     assert judge(observer.look(), settings).healthy

@@ -1,4 +1,4 @@
-"""What says how instance and server are, and what lets work end: there, without rights, in the right order."""
+"""What says how instance and server are, and what lets work end: there, without rights, in order."""
 
 from __future__ import annotations
 

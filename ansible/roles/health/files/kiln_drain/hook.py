@@ -28,6 +28,10 @@ OVER = "No active Lifecycle Action"
 """What AWS says of an action that has ended: it was completed, or its time was up."""
 
 
+SURE = 3
+"""Times that AWS must say so: the metadata service may hear of a termination before its action has begun."""
+
+
 class Hook:
     """Makes the calls for one instance.
 
@@ -61,6 +65,8 @@ class Hook:
         self.timeout = 0.0
         self._next: dict[str, float] = {}
         self._foreign = False
+        self._over = 0
+        self._warned = False
 
     def _due(self, what: str) -> bool:
         return self.clock() >= self._next.get(what, float("-inf"))
@@ -133,10 +139,9 @@ class Hook:
             if hook["LifecycleHookName"] == self.settings.hook and hook["LifecycleTransition"] == TERMINATING:
                 self.timeout = float(hook["HeartbeatTimeout"])
         if not self.timeout:
-            say(
-                f"{self.group} has no lifecycle hook {self.settings.hook}: nobody waits for this drain",
-                4,
-            )
+            if not self._warned:
+                say(f"{self.group} has no lifecycle hook {self.settings.hook}: nobody waits for a drain", 4)
+            self._warned = True
             self._next[what] = self.clock() + 6 * RETRY
         return bool(self.timeout)
 
@@ -170,4 +175,5 @@ class Hook:
             return bool(self.group) and self._next["complete"] > self.clock() + RETRY
         arguments = {**self._arguments(), "LifecycleActionResult": "CONTINUE"}
         answer = self._call("complete", "complete_lifecycle_action", arguments)
-        return answer.ok or OVER in answer.message
+        self._over = self._over + 1 if OVER in answer.message else 0
+        return answer.ok or self._over >= SURE

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -229,11 +229,8 @@ class Observer:
         studies = self.studies.look() if demanded and kind in NETWORK else None
         disk = self.disk.look()
         bus = on_bus()
-        gpu = (
-            self.gpu.look()
-            if settings.gpu_wanted != "none" and (bus or self._worked or Path(settings.smi).exists())
-            else None
-        )
+        promised = {"auto": bool(bus or self._worked), "promised": True, "none": False}
+        gpu = self.gpu.look() if promised[settings.gpu_wanted] else None
         before = kiln_inflight.read(table)
         answered = self._probe() if before and before.alive else False
         seen = kiln_inflight.read(table)
@@ -266,13 +263,8 @@ class Observer:
             self._worked = len(found.gpus)
             self.worked_file.write_text(str(self._worked))
         free = bool(seen and seen.ready and answered and not seen.count and not found.studies_away)
-        return Look(
-            **{
-                **found.__dict__,
-                "models": self._ask_models(seen, free) if seen else None,
-                "calm": self.clock() - self._away,
-            }
-        )
+        models = self._ask_models(seen, free) if seen else None
+        return replace(found, models=models, calm=self.clock() - self._away)
 
 
 def parse_free(result: Result | None) -> tuple[int, int] | None:
