@@ -177,6 +177,7 @@ def test_an_inference_in_flight_ends_with_its_answer(bench: Bench, cloud: aws.Cl
     until(lambda: json.loads((bench.drain / "status.json").read_text())["state"] == "gone")
 
 
+@pytest.mark.slow
 def test_a_training_delays_the_end_by_heartbeats(bench: Bench, cloud: aws.Cloud) -> None:
     cloud.hook(6)
     bench.serve()
@@ -201,6 +202,7 @@ def test_without_heartbeats_the_emulated_hook_does_end(cloud: aws.Cloud) -> None
     assert lifecycle.RECORD.ended == {cloud.instance: "timeout"}
 
 
+@pytest.mark.slow
 def test_protection_comes_with_a_training_and_goes_with_it(bench: Bench, cloud: aws.Cloud) -> None:
     bench.serve()
     bench.start("kiln_drain", "watch")
@@ -214,6 +216,7 @@ def test_protection_comes_with_a_training_and_goes_with_it(bench: Bench, cloud: 
     ]
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on(bench: Bench, cloud: aws.Cloud, imds: metadata.Service) -> None:
     cloud.hook(15)
     bench.serve()

@@ -19,7 +19,6 @@ import pytest
 from tests.emulator import aws, lifecycle, metadata
 from tests.emulator.ours import Bench, until
 
-import kiln_inflight  # isort: skip
 from kiln_health import look as look_  # isort: skip
 from kiln_health.__main__ import Health  # isort: skip
 from kiln_health.answer import answer  # isort: skip
@@ -264,6 +263,7 @@ def test_a_long_inference_is_never_unhealthy(bench: Bench) -> None:
     assert statuses == {200} and busy
 
 
+@pytest.mark.slow
 def test_an_inference_beyond_the_limit_is_found(bench: Bench) -> None:
     bench.serve()
     bench.start("kiln_health")
@@ -344,6 +344,7 @@ def test_a_closed_gate_is_not_ready(bench: Bench) -> None:
     assert bench.ask_health("/healthz")[0] == 200
 
 
+@pytest.mark.slow
 def test_efs_away_is_not_ready_and_nobody_is_told(
     bench: Bench, on_ec2: metadata.Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -472,5 +473,12 @@ def test_the_socket_answers_who_asks_wrongly(bench: Bench) -> None:
         each.close()
 
 
-def test_the_table_that_the_probe_uses_is_the_servers_own() -> None:
-    assert kiln_inflight.ALIVE.startswith("/")
+def test_both_programs_together_are_small(bench: Bench) -> None:
+    """Of the 100 MB that nginx and all helpers may have; a child that calls AWS adds 50 for a second."""
+    bench.serve()
+    ours = [bench.start("kiln_health"), bench.start("kiln_drain", "watch")]
+    until(lambda: bench.ask_health("/readyz")[0] == 200 and (bench.drain / "status.json").exists())
+    time.sleep(1)
+    rows = [row for each in ours for row in Path(f"/proc/{each.pid}/status").read_text().splitlines()]
+    resident = [int(row.split()[1]) for row in rows if row.startswith("VmRSS:")]
+    assert len(resident) == 2 and sum(resident) < 40_000, f"{resident} KiB"
