@@ -26,6 +26,9 @@ ENVIRONMENT = {
 }
 
 
+sys.path.insert(0, str(FILE.parent))
+
+
 def load() -> ModuleType:
     spec = importlib.util.spec_from_file_location("kiln_serve", FILE)
     assert spec and spec.loader
@@ -165,3 +168,22 @@ def test_ready_only_when_info_answers_200(tmp_path: Path, status: int, ready: bo
     assert told.startswith(b"READY=1") is ready
     assert json.loads(done.stdout) == [not ready, ready]
     assert ("answered 500 instead of 200" in done.stderr) is not ready
+
+
+def test_the_table_is_kept_and_ready_when_info_answers(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"import asyncio, json, sys, types\nsys.path.insert(0, {str(FILE.parent)!r})\n"
+        f"from pathlib import Path\nimport kiln_inflight, kiln_serve\n{BASE}\n"
+        + textwrap.dedent(f"""
+            folder = Path({str(tmp_path)!r})
+            server = kiln_serve.server_class(Server)(200)
+            server.table, server.config.loaded_app = kiln_inflight.Table(folder), print
+            before = kiln_inflight.read(folder / "inflight").ready
+            asyncio.run(server.serve())
+            after = kiln_inflight.read(folder / "inflight").ready
+            print(json.dumps([before, after, server.config.loaded_app is print]))
+        """)
+    )
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [False, True, False]

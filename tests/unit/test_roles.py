@@ -162,6 +162,7 @@ def test_seal_refuses_a_host_that_is_no_image(tmp_path: Path, release: dict[str,
 NO_SANDBOX = {
     "User", "Group", "Type", "NotifyAccess", "WorkingDirectory", "EnvironmentFile", "Environment",
     "ExecStart", "TimeoutStartSec", "TimeoutStopSec", "Restart", "RestartSec",
+    "RuntimeDirectory", "RuntimeDirectoryMode",
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 Upstream's own command gives no sign of readiness: systemd would call the service started minutes before
 ``GET /info/`` answers on a slow machine. This program starts the same application with the same settings,
 asks it for ``/info/`` once it listens, and sends ``READY=1`` on a 200. Its settings are the environment's.
+Under systemd it keeps the requests in flight in a table, see ``kiln_inflight.py``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import kiln_inflight
 
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
@@ -133,8 +136,11 @@ def server_class(base: Any) -> Any:
 
         announcement: asyncio.Task[None] | None = None
         failed = False
+        table: kiln_inflight.Table | None = None
 
         async def startup(self, *args: Any, **kwargs: Any) -> None:
+            if self.table:
+                self.config.loaded_app = kiln_inflight.middleware(self.config.loaded_app, self.table)
             await super().startup(*args, **kwargs)
             if self.started:
                 self.announcement = asyncio.create_task(self.announce())
@@ -145,6 +151,8 @@ def server_class(base: Any) -> Any:
                 # What was made during the start lives as long as the process: never scan it again.
                 gc.enable()
                 gc.freeze()
+                if self.table:
+                    self.table.ready()
                 notify("READY=1\nSTATUS=/info/ answers")
                 return
             print(f"kiln_serve: GET /info/ answered {status} instead of 200", file=sys.stderr)
@@ -227,7 +235,11 @@ def main() -> int:
     """Serve until told to stop; return the exit code."""
     # A start makes millions of objects and frees few of them: collecting in between finds nothing.
     gc.disable()
+    # Before the imports: a start that lasts minutes is then told from a server that is not there.
+    folder = os.environ.get("RUNTIME_DIRECTORY")
+    table = kiln_inflight.Table(Path(folder)) if folder else None
     running = server(os.environ)
+    running.table = table
     running.run()
     return 1 if running.failed or not running.started else 0
 

@@ -1,0 +1,59 @@
+"""Defects of health and drain: not started, too mighty, deaf, or stopped before the server has answered."""
+
+from __future__ import annotations
+
+from tests.defects.defect import Defect, change, gone, static
+
+UNITS = "etc/systemd/system"
+DROP_IN = f"{UNITS}/monai-label.service.d/60-drain.conf"
+
+STATIC = [
+    Defect(
+        "health that is not enabled",
+        gone(f"{UNITS}/multi-user.target.wants/kiln-health.service"),
+        static("test_health::test_service_is_enabled_without_rights"),
+        ("kiln-health.service is not enabled",),
+    ),
+    Defect(
+        "drain as root",
+        change(f"{UNITS}/kiln-drain.service", "^User=.*\n", ""),
+        static("test_health::test_service_is_enabled_without_rights"),
+        ("kiln-drain.service has more rights",),
+    ),
+    Defect(
+        "stop that cuts requests off",
+        change(DROP_IN, "^ExecStop=.*\n", ""),
+        static("test_health::test_stop_of_the_server_waits_for_its_work"),
+        ("cuts requests off",),
+    ),
+    Defect(
+        "stop that systemd ends early",
+        change(DROP_IN, "^TimeoutStopSec=.*", "TimeoutStopSec=30s"),
+        static("test_health::test_stop_of_the_server_waits_for_its_work"),
+        ("ends the wait of 660 s after 30 s",),
+    ),
+    Defect(
+        "nginx stopped before the server",
+        change(DROP_IN, "^After=nginx.service ", "After="),
+        static("test_health::test_stop_of_the_server_waits_for_its_work"),
+        ("stopped before the server has answered: nginx.service",),
+    ),
+    Defect(
+        "no botocore",
+        gone("usr/lib/python3/dist-packages/botocore/__init__.py"),
+        static("test_health::test_aws_can_be_told", "test_base::test_packages_are_whole"),
+        ("python3-botocore is missing",),
+    ),
+    Defect(
+        "another table than the server's",
+        change("usr/local/lib/kiln/kiln_inflight.py", "^SLOTS = .*", "SLOTS = 8"),
+        static("test_health::test_table_is_read_as_it_is_written"),
+        ("kiln_inflight.py is not the server's",),
+    ),
+    Defect(
+        "server without a folder for its table",
+        change(f"{UNITS}/monai-label.service", "^RuntimeDirectory=.*\n", ""),
+        static("test_health::test_table_is_read_as_it_is_written"),
+        ("no folder for its table",),
+    ),
+]
