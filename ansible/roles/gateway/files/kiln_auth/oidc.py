@@ -92,7 +92,7 @@ class Oidc:
             if document.get("issuer") != self.settings.issuer:
                 raise ValueError("the document is of another issuer")
             keys: dict[str, jwt.PyJWK] = {}
-            for given in _open(document["jwks_uri"])["keys"]:
+            for given in _open(str(document["jwks_uri"]))["keys"]:
                 try:
                     key = jwt.PyJWK(given)
                 except jwt.PyJWTError:
