@@ -28,7 +28,8 @@ from jinja2 import Environment, StrictUndefined
 
 from kiln import paths
 
-ROLE = paths.ROOT / "ansible/roles/gateway"
+# A copy of the role with a defect in it, see test_planted.py.
+ROLE = Path(os.environ.get("KILN_GATEWAY_ROLE", paths.ROOT / "ansible/roles/gateway"))
 FILES = ROLE / "files"
 
 ROLES = ("user", "annotator", "reviewer", "admin")

@@ -113,6 +113,16 @@ def test_no_spelling_of_admins_path_lets_others_in(gateway: Gateway, spelled: st
     assert gateway.upstream.got == []
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_address_arrives_exactly_as_it_was_sent(gateway: Gateway, method: str) -> None:
+    gateway.upstream.got.clear()
+    sent = {"GET": "/session/a%20b%C3%A9%3f+;c?x=%2F..//%zz&y=#", "POST": "/infer/a%20b?image=%2e%2e%2Fa"}[
+        method
+    ]
+    assert gateway.ask(method, sent, "user", body=b"x" if method == "POST" else None).status == 200
+    assert [got.target for got in gateway.upstream.got] == [sent]
+
+
 def raw(gateway: Gateway, text: bytes) -> bytes:
     with closing(socket.create_connection(("127.0.0.1", gateway.port), 10)) as channel:
         channel.sendall(text)
@@ -217,9 +227,14 @@ def test_the_client_logs_in_as_it_stands(gateway: Gateway) -> None:
     assert caught.value.status_code == 401
 
 
-def test_the_client_keeps_working_after_an_upload(gateway: Gateway, tmp_path: Path) -> None:
+def test_the_client_keeps_working_after_an_upload(
+    gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It leaves the length of an upload in its headers and sends it with later requests, without a body."""
     (tmp_path / "label.nii.gz").write_bytes(b"x" * 200_000)
+    # It has no timeout of its own.
+    connect = socket.create_connection
+    monkeypatch.setattr(socket, "create_connection", lambda address, *_, **__: connect(address, 10))
     client = MONAILabelClient(gateway.url)
     client.update_auth(client.auth_token("admin1", password("admin1")))
     gateway.upstream.got.clear()
