@@ -14,9 +14,7 @@ import kiln_gateway
 import kiln_identity
 import pytest
 
-from kiln import paths
-
-PROGRAM = paths.ROOT / "ansible/roles/gateway/files/kiln_gateway.py"
+PROGRAM = Path(kiln_gateway.__file__)
 
 PLAIN: dict[str, Any] = {
     "http_port": 80, "https_port": 443, "certificate": "", "certificate_key": "", "trusted_proxies": [],

@@ -86,5 +86,6 @@ def test_settings_are_understood(host: Host) -> None:
     given = json.loads(text(host, "/etc/kiln/auth.json"))
     assert isinstance(given, dict), "/etc/kiln/auth.json is no object"
     try_it = f"import sys; sys.path.insert(0, '{PROGRAMS}'); from pathlib import Path; "
+    try_it += "sys.excepthook = lambda kind, error, trace: print(error.what); "
     try_it += "from kiln_auth.settings import load; load(Path('/etc/kiln/auth.json'))"
     said(host, "python3 -B -I -S -c %s", try_it)
