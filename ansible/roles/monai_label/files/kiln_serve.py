@@ -3,13 +3,15 @@
 Upstream's own command gives no sign of readiness: systemd would call the service started minutes before
 ``GET /info/`` answers on a slow machine. This program starts the same application with the same settings,
 asks it for ``/info/`` once it listens, and sends ``READY=1`` on a 200. Its settings are the environment's.
-Under systemd it keeps the requests in flight in a table, see ``kiln_inflight.py``.
+Under systemd it keeps the requests in flight in a table, see ``kiln_inflight.py``. Behind the gateway it
+notes who is behind each of them, by the gateway's own ``kiln_identity.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import importlib.util
 import json
 import os
 import socket
@@ -19,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import kiln_inflight
+
+IDENTITY = Path("/opt/kiln-gateway/kiln_identity.py")
+"""The gateway's; not there where nothing stands in front of the server."""
 
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
@@ -122,6 +127,41 @@ async def status_of(host: str, port: int, path: str) -> int:
         writer.close()
 
 
+def identify(file: Path = IDENTITY) -> None:
+    """Have upstream know who is behind a request, where the gateway is installed; imports the application.
+
+    Loaded by its path: of the gateway's folder nothing else becomes a module of this process.
+
+    Parameters
+    ----------
+    file:
+        The gateway's module.
+
+    Raises
+    ------
+    SystemExit
+        It does not fit this release of MONAI Label: the names would be lost in silence.
+    """
+    if not file.is_file():
+        return
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec and spec.loader, file
+    identity = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(identity)
+
+    from monailabel.app import app
+    from monailabel.endpoints import datastore
+    from monailabel.endpoints.user.auth import User, get_current_user
+
+    try:
+        identity.mount(app, datastore, get_current_user, User)
+    except RuntimeError as error:
+        raise SystemExit(
+            f"error: nobody's name would be noted: {error}\n"
+            f"  fix: adapt {file} to this MONAI Label, or bake without the role gateway"
+        ) from error
+
+
 def server_class(base: Any) -> Any:
     """Make uvicorn's server one that announces itself.
 
@@ -137,8 +177,13 @@ def server_class(base: Any) -> Any:
         announcement: asyncio.Task[None] | None = None
         failed = False
         table: kiln_inflight.Table | None = None
+        identify: Callable[[], None] | None = None
 
         async def startup(self, *args: Any, **kwargs: Any) -> None:
+            # Before the application is asked for the first time, which closes its list of middlewares.
+            if self.identify:
+                self.identify()
+            # Around all of it, the gateway's too: a request is in flight before anybody knows whose it is.
             if self.table:
                 self.config.loaded_app = kiln_inflight.middleware(self.config.loaded_app, self.table)
             await super().startup(*args, **kwargs)
@@ -240,6 +285,7 @@ def main() -> int:
     table = kiln_inflight.Table(Path(folder)) if folder else None
     running = server(os.environ)
     running.table = table
+    running.identify = identify
     running.run()
     return 1 if running.failed or not running.started else 0
 
