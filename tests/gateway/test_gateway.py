@@ -7,16 +7,18 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from kiln_auth import policy
 from monailabel.client import MONAILabelClient
 from monailabel.client.client import MONAILabelClientException
 
+from kiln import paths
 from tests.gateway.gateway import ROLES, USERS, Gateway, password, read, running
 
 RANK = {None: -1, **{role: rank for rank, role in enumerate(ROLES)}, policy.NOBODY: 99}
@@ -36,6 +38,13 @@ FILLED = {
     "{session_id}": "s1",
     "{method}": "dice",
 }
+
+
+def until(what: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.02)
 
 
 def target(path: str) -> str:
@@ -451,6 +460,58 @@ def test_without_kiln_auth_nobody_gets_in_and_health_still_answers() -> None:
             assert "kiln-auth" in answer.json["detail"]
         assert gateway.upstream.got == []
         assert gateway.ask("GET", "/healthz").status == 200
+
+
+@pytest.mark.parametrize("name", ["drain", "stop"])
+def test_while_it_is_closed_no_new_work_is_taken(name: str) -> None:
+    # Not pytest's folder, which only root may enter.
+    with TemporaryDirectory(prefix="kiln-gates-") as folder:
+        Path(folder).chmod(0o755)
+        gates = {one: Path(folder) / one for one in ("drain", "stop")}
+        with (
+            running(gateway_closed_by=[str(path) for path in gates.values()]) as gateway,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            gateway.token("user")
+            gateway.upstream.hold.clear()
+            working = pool.submit(gateway.ask, "POST", "/infer/unet", "user", body=b"x")
+            until(lambda: len(gateway.upstream.got) == 1)
+            gates[name].touch()
+            for method, role in (("GET", "user"), ("POST", "user"), ("PUT", "annotator"), ("GET", None)):
+                answer = gateway.ask(
+                    method, "/datastore/", role, body=b"x" if method in ("POST", "PUT") else None
+                )
+                assert answer.status == 503
+                assert "no new work" in answer.json["detail"]
+                assert answer.headers["content-type"] == "application/json"
+            assert gateway.ask("GET", "/healthz").json == {"asked": "/healthz"}
+            assert gateway.ask("GET", "/readyz").json == {"asked": "/readyz"}
+            assert gateway.log_in("user1", password("user1")).status == 200
+            # What was under way ends with its answer, and is counted until then.
+            assert gateway.in_flight() >= 1
+            gateway.upstream.hold.set()
+            assert working.result().status == 200
+            assert len(gateway.upstream.got) == 1
+            gates[name].unlink()
+            assert gateway.ask("GET", "/info/", "user").status == 200
+
+
+def test_health_and_drain_may_ask_how_many_requests_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(paths.ROOT / "ansible/roles/health/files"))
+    from kiln_instance import server, settings
+
+    with running() as gateway, ThreadPoolExecutor(1) as pool:
+        address = gateway.place / "run/status.sock"
+        # They are neither root nor www-data.
+        assert address.stat().st_mode & 0o777 == 0o666
+        assert server.waiting(str(address), settings.Settings().nginx_path) == 0
+        gateway.token("user")
+        gateway.upstream.hold.clear()
+        working = pool.submit(gateway.ask, "GET", "/info/", "user")
+        until(lambda: len(gateway.upstream.got) == 1)
+        assert server.waiting(str(address), settings.Settings().nginx_path) == 1
+        gateway.upstream.hold.set()
+        assert working.result().status == 200
 
 
 def test_without_the_server_it_is_502_with_where_to_look() -> None:

@@ -104,6 +104,20 @@ TABLE = (
         f"{LIVE}::test_a_full_disk_is_507_and_other_requests_work",
     ),
     Planted(
+        "a drain takes new work",
+        NGINX,
+        "if (-f {{ file }}) {",
+        "if (-f {{ file }}.other) {",
+        f"{LIVE}::test_while_it_is_closed_no_new_work_is_taken",
+    ),
+    Planted(
+        "a drain gives no reason",
+        NGINX,
+        "        error_page 503 @closed;\n",
+        "",
+        f"{LIVE}::test_while_it_is_closed_no_new_work_is_taken",
+    ),
+    Planted(
         "queries are logged",
         NGINX,
         '"path":"$kiln_path"',

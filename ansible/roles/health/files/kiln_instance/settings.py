@@ -101,7 +101,7 @@ class Settings:
     efs: str = "/etc/kiln/efs.env"
     efs_status: str = "/run/kiln/efs.json"
     models: str = "/etc/kiln/weights.json"
-    nginx: str = "/run/nginx/status.sock"
+    nginx: str = "/run/kiln-gateway/status.sock"
     nginx_path: str = "/status"
     socket: str = "/run/kiln-health/http.sock"
     smi: str = "/usr/bin/nvidia-smi"
