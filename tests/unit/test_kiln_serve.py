@@ -170,6 +170,81 @@ def test_ready_only_when_info_answers_200(tmp_path: Path, status: int, ready: bo
     assert ("answered 500 instead of 200" in done.stderr) is not ready
 
 
+# The gateway's module stands for itself; what it is given of MONAI Label stands for upstream's.
+UPSTREAM = """
+app = types.SimpleNamespace(dependency_overrides={}, middlewares=[])
+app.add_middleware = app.middlewares.append
+def save_label(image, params="{}"):
+    return params
+for name, has in {
+    "monailabel": {}, "monailabel.app": {"app": app}, "monailabel.endpoints": {},
+    "monailabel.endpoints.datastore": {"save_label": save_label}, "monailabel.endpoints.user": {},
+    "monailabel.endpoints.user.auth": {"User": dict, "get_current_user": print},
+}.items():
+    made = sys.modules[name] = types.ModuleType(name)
+    made.__path__ = []
+    vars(made).update(has)
+sys.modules["monailabel.endpoints"].datastore = sys.modules["monailabel.endpoints.datastore"]
+"""
+IDENTITY = paths.ROOT / "ansible/roles/gateway/files/kiln_identity.py"
+
+
+def identified(tmp_path: Path, file: Path, more: str = "") -> subprocess.CompletedProcess[str]:
+    """Have a server with a table know who is behind a request; says what it is then."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"import asyncio, json, sys, types\nsys.path.insert(0, {str(FILE.parent)!r})\n"
+        f"from functools import partial\nfrom pathlib import Path\n"
+        f"import kiln_inflight, kiln_serve\n{BASE}\n{UPSTREAM}\n{more}\n"
+        + textwrap.dedent(f"""
+            path = list(sys.path)
+            server = kiln_serve.server_class(Server)(200)
+            server.table, server.config.loaded_app = kiln_inflight.Table(Path({str(tmp_path)!r})), app
+            server.identify = partial(kiln_serve.identify, Path({str(file)!r}))
+            asyncio.run(server.serve())
+            from monailabel.endpoints import datastore
+            print(json.dumps({{
+                "middlewares": [one.__name__ for one in app.middlewares],
+                "overridden": len(app.dependency_overrides),
+                "saved": datastore.save_label("x"),
+                "wrapped": server.config.loaded_app is not app,
+                "path": sys.path == path,
+                "beside": "kiln_identity" in sys.modules,
+            }}))
+        """)
+    )
+    return subprocess.run([sys.executable, program], capture_output=True, text=True)
+
+
+def test_behind_the_gateway_upstream_knows_who_asks(tmp_path: Path) -> None:
+    done = identified(tmp_path, IDENTITY)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said.pop("saved") == '{"user": "local"}'
+    # The table is around it, and nothing of the gateway's folder can be imported by accident.
+    assert said == {
+        "middlewares": ["Identity"], "overridden": 1, "wrapped": True, "path": True, "beside": False,
+    }  # fmt: skip
+
+
+def test_without_the_gateway_nothing_is_mounted(tmp_path: Path) -> None:
+    done = identified(tmp_path, tmp_path / "none.py")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["middlewares"], said["overridden"], said["saved"]) == ([], 0, "{}")
+
+
+def test_a_release_that_would_lose_the_names_does_not_start(tmp_path: Path) -> None:
+    other = 'sys.modules["monailabel.endpoints.datastore"].save_label = lambda image, values: values'
+    done = identified(tmp_path, IDENTITY, other)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-2:] == [
+        "error: nobody's name would be noted: save_label of this MONAI Label has no params:"
+        " see kiln_identity.py",
+        f"  fix: adapt {IDENTITY} to this MONAI Label, or bake without the role gateway",
+    ]
+
+
 def test_the_table_is_kept_and_ready_when_info_answers(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import re
@@ -25,10 +26,11 @@ from scripts import facts
 
 ROLES = paths.ROOT / "ansible/roles"
 FILES = ROLES / "settings/files"
-sys.path[:0] = [str(FILES), str(ROLES / "efs_client/files")]
+sys.path[:0] = [str(FILES), str(ROLES / "efs_client/files"), str(ROLES / "health/files")]
 
 import kiln_efs.settings  # noqa: E402
-from kiln_settings import document, render, schema  # noqa: E402
+import kiln_instance.settings  # noqa: E402
+from kiln_settings import document, hand, render, schema  # noqa: E402
 from kiln_settings.__main__ import main  # noqa: E402
 from kiln_settings.places import Image, Places, image  # noqa: E402
 from kiln_settings.store import Store  # noqa: E402
@@ -210,11 +212,12 @@ def test_a_document_becomes_files_of_the_units(places: Places, capfd: pytest.Cap
         "KILN_HEALTH_NAMESPACE": "Kiln/Wards",
         "KILN_HEALTH_REQUEST": "900",
         "KILN_HEALTH_DRAIN": "960",
-        "KILN_HEALTH_GPU_WANTED": "yes",
-        "KILN_HEALTH_STUDIES": "/mnt/studies/wards/spleen",
+        "KILN_HEALTH_GPU_WANTED": "promised",
     }
     assert systemd_reads(current(places, "kiln-health.env")) == health
     assert systemd_reads(current(places, "kiln-drain.env")) == health
+    # Understood by who reads it; where the studies are mounted stays what the image says.
+    assert kiln_instance.settings.load(health).studies == "/mnt/studies"
     assert kiln_efs.settings.parse(current(places, "efs.env")) == kiln_efs.settings.Settings(
         "fs-12345678.efs.us-east-1.amazonaws.com", 2050, "/a", "wards/spleen", "/etc/ca.pem"
     )
@@ -821,3 +824,78 @@ def test_a_generation_that_leads_elsewhere_does_not_count(places: Places) -> Non
     places.store.mkdir(parents=True)
     (places.store / "current").symlink_to("../../../etc")
     assert Store(places.store).current() is None
+
+
+GROUP = 4711
+"""Of kiln-auth, in these tests."""
+
+
+@pytest.fixture
+def kiln_auth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with the account of kiln-auth; a settings program of root's."""
+    if os.geteuid():
+        pytest.skip("only root gives files away")
+
+    def group(name: str) -> grp.struct_group:
+        assert name == "kiln-auth"
+        return grp.struct_group((name, "x", GROUP, []))
+
+    monkeypatch.setattr(hand.grp, "getgrnam", group)
+
+
+def owned(path: Path) -> tuple[int, int, str]:
+    status = path.lstat()
+    return status.st_uid, status.st_gid, oct(status.st_mode & 0o7777)
+
+
+@pytest.mark.usefixtures("kiln_auth")
+def test_kiln_auth_may_read_what_user_data_brought_and_nobody_else(places: Places) -> None:
+    key, other = places.at("/etc/kiln/auth/signing.key"), places.at("/etc/kiln/users")
+    for path in (key, other):
+        path.write_text("x")
+        path.chmod(0o600)
+    assert apply(places, 'schema = 1\n[auth]\nusers_file = "/etc/kiln/users"\n') == 0
+    for path in (key, other, places.at("/etc/kiln/auth/users")):
+        assert owned(path) == (0, GROUP, "0o640")
+    assert owned(places.at("/etc/kiln/auth.json"))[1] == 0
+    # Once more changes nothing, also where the users come without any document of settings.
+    places.document.unlink()
+    assert main(["--root", str(places.root), "forget"]) == 0
+    assert owned(key) == (0, GROUP, "0o640")
+
+
+@pytest.mark.usefixtures("kiln_auth")
+def test_users_of_a_document_that_stays_in_force_are_read_on(places: Places) -> None:
+    assert apply(places, 'schema = 1\n[auth]\nusers_file = "/etc/kiln/auth/users"\n') == 0
+    users = places.at("/etc/kiln/auth/users")
+    users.unlink()
+    users.write_text("ben:x:admin\n")
+    users.chmod(0o600)
+    assert apply(places, "schema = 999\n") == 1
+    assert json.loads(places.status.read_text())["state"] == "kept"
+    assert owned(users) == (0, GROUP, "0o640")
+
+
+@pytest.mark.usefixtures("kiln_auth")
+def test_no_file_of_others_is_given_away(places: Places, tmp_path: Path) -> None:
+    folder, secret = places.at("/etc/kiln/auth"), tmp_path / "secret"
+    secret.write_text("x")
+    secret.chmod(0o600)
+    (folder / "link").symlink_to(secret)
+    (folder / "folder").mkdir(mode=0o700)
+    os.mkfifo(folder / "pipe", 0o600)
+    somebodys = folder / "somebodys"
+    somebodys.write_text("x")
+    somebodys.chmod(0o600)
+    os.chown(somebodys, 1234, 1234)
+    assert apply(places, "schema = 1\n") == 0
+    assert owned(secret) == (0, 0, "0o600")
+    assert owned(somebodys) == (1234, 1234, "0o600")
+    assert {owned(folder / name)[1] for name in ("folder", "pipe", "link")} == {0}
+
+
+def test_without_kiln_auth_every_file_stays_as_it_is(places: Places) -> None:
+    with pytest.raises(KeyError):
+        grp.getgrnam(hand.GROUP)
+    assert apply(places, GOOD) == 0
+    assert owned(places.at("/etc/kiln/auth/users"))[2] == "0o600"

@@ -37,7 +37,7 @@ REFUSED = {
 """Documents, and what must be said of each."""
 
 CONFINED = {
-    "CapabilityBoundingSet": "CAP_DAC_READ_SEARCH",
+    "CapabilityBoundingSet": "CAP_CHOWN CAP_DAC_READ_SEARCH",
     "NoNewPrivileges": "yes",
     "ProtectSystem": "strict",
     "ReadWritePaths": "/etc/kiln",

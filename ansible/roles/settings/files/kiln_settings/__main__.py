@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import document, render
+from . import document, hand, render
 from .places import STORE, Image, Places, image
 from .store import DOCUMENT, Store, write
 from .trouble import Problem, TroubleError
@@ -140,7 +140,10 @@ def _apply(places: Places) -> int:
         before = store.current()
         try:
             state = "applied" if _make_count(places, store, found, before) else "defaults"
+            hand.over(places, store.current() or {})
         except TroubleError as trouble:
+            # Users go on logging in by the document of before, and by the key that they have.
+            hand.over(places, before or {})
             return _refuse(places, "refused" if before is None else "kept", trouble.problems)
         try:
             _take_up(places, store.current() or {}, found)

@@ -65,8 +65,7 @@ def _health(document: Document) -> dict[str, str]:
         # Silence is explained by a request for so long, and a drain waits a minute more for its answer.
         "REQUEST": timeout,
         "DRAIN": timeout and timeout + 60,
-        "GPU_WANTED": {"cuda": "yes", "cpu": "no"}.get(kind),
-        "STUDIES": document.get("studies"),
+        "GPU_WANTED": {"cuda": "promised", "cpu": "none"}.get(kind),
     }
     return {f"KILN_HEALTH_{name}": str(value) for name, value in found.items() if value is not None}
 
