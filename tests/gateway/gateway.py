@@ -257,6 +257,16 @@ def _wait(ready: Path, process: subprocess.Popen[bytes], log: Path) -> None:
     raise AssertionError(f"{ready} did not appear: {log.read_text()}")
 
 
+def _wait_for_answers(path: Path) -> None:
+    """A socket is there before anybody listens on it."""
+    for _ in range(300):
+        with closing(socket.socket(socket.AF_UNIX)) as channel:
+            if channel.connect_ex(str(path)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"nobody listens on {path}")
+
+
 @contextmanager
 def running(
     *,
@@ -309,6 +319,7 @@ def running(
         )  # fmt: skip
         stack.callback(_stop, process)
         _wait(auth_socket, process, place / "auth.log")
+        _wait_for_answers(auth_socket)
         auth_socket.chmod(0o666)
 
         port = free_port()
