@@ -19,6 +19,7 @@ from monailabel.client import MONAILabelClient
 from monailabel.client.client import MONAILabelClientException
 
 from kiln import paths
+from scripts import annotate, seed
 from tests.gateway.gateway import ROLES, USERS, Gateway, password, read, running
 
 RANK = {None: -1, **{role: rank for rank, role in enumerate(ROLES)}, policy.NOBODY: 99}
@@ -460,6 +461,17 @@ def test_without_kiln_auth_nobody_gets_in_and_health_still_answers() -> None:
             assert "kiln-auth" in answer.json["detail"]
         assert gateway.upstream.got == []
         assert gateway.ask("GET", "/healthz").status == 200
+
+
+def test_the_log_in_of_a_proof_is_let_in(tmp_path: Path) -> None:
+    login = seed.Login.made()
+    with running(users=login.files()[0]["content"]) as gateway:
+        client = MONAILabelClient(gateway.url, str(tmp_path))
+        said = annotate.log_in(client, login.name, login.password)
+        assert said == {"name": login.name, "enabled": True, "anonymous": 401, "valid": True}
+        assert client.info() == {"target": "/info/"}
+        with pytest.raises(MONAILabelClientException):
+            annotate.log_in(MONAILabelClient(gateway.url), login.name, "another")
 
 
 @pytest.mark.parametrize("name", ["drain", "stop"])

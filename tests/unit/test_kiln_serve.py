@@ -239,8 +239,10 @@ def test_a_release_that_would_lose_the_names_does_not_start(tmp_path: Path) -> N
     done = identified(tmp_path, IDENTITY, other)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-2:] == [
-        "error: nobody's name would be noted: save_label of this MONAI Label has no params:"
-        " see kiln_identity.py",
+        (
+            "error: nobody's name would be noted: save_label of this MONAI Label has no params:"
+            " see kiln_identity.py"
+        ),
         f"  fix: adapt {IDENTITY} to this MONAI Label, or bake without the role gateway",
     ]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.defects.defect import Defect, change, gone, mode, several, static, write
+from tests.defects.defect import Answer, Defect, change, gone, live, mode, several, static, write
+from tests.defects.rows.base import UP
 from tests.image.static.test_gateway import SANDBOX
 
 UNITS = "etc/systemd/system"
@@ -61,5 +62,41 @@ STATIC = [
         write("etc/kiln/auth.json", '{"users": "everybody"}\n'),
         static("test_gateway::test_settings_are_understood"),
         ("users is no setting",),
+    ),
+]
+
+SOUND = {
+    "units": {"nginx.service": UP, "kiln-auth.service": UP},
+    "anonymous": [401, '{"detail": "log in first: POST /auth/token"}'],
+}
+
+LIVE = [
+    Answer(
+        "nginx that does not run",
+        ("units", "nginx.service", "ActiveState"),
+        "failed",
+        live("test_gateway::test_gateway_runs"),
+        ("nginx.service is failed",),
+    ),
+    Answer(
+        "log-in that does not run",
+        ("units", "kiln-auth.service"),
+        {},
+        live("test_gateway::test_gateway_runs"),
+        ("kiln-auth.service is missing",),
+    ),
+    Answer(
+        "server that lets anybody in",
+        ("anonymous",),
+        [200, "{}"],
+        live("test_gateway::test_nobody_gets_in_without_a_log_in"),
+        ("answers 200",),
+    ),
+    Answer(
+        "gateway that nobody reaches",
+        ("anonymous",),
+        [0, "Connection refused"],
+        live("test_gateway::test_nobody_gets_in_without_a_log_in"),
+        ("answers 0: Connection refused",),
     ),
 ]

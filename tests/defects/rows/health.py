@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.defects.defect import Defect, change, gone, static
+from tests.defects.defect import Answer, Defect, change, gone, live, static
+from tests.defects.rows.base import UP
 
 UNITS = "etc/systemd/system"
 DROP_IN = f"{UNITS}/monai-label.service.d/60-drain.conf"
@@ -55,5 +56,42 @@ STATIC = [
         change(f"{UNITS}/monai-label.service", "^RuntimeDirectory=.*\n", ""),
         static("test_health::test_table_is_read_as_it_is_written"),
         ("no folder for its table",),
+    ),
+]
+
+SOUND = {
+    "units": {"kiln-health.service": UP, "kiln-drain.service": UP},
+    "healthz": [200, '{"status": "healthy"}'],
+    "readyz": [200, '{"status": "ready"}'],
+}
+
+LIVE = [
+    Answer(
+        "health that does not run",
+        ("units", "kiln-health.service"),
+        {},
+        live("test_health::test_health_and_drain_run"),
+        ("kiln-health.service is missing",),
+    ),
+    Answer(
+        "drain that does not run",
+        ("units", "kiln-drain.service", "ActiveState"),
+        "activating",
+        live("test_health::test_health_and_drain_run"),
+        ("kiln-drain.service is activating",),
+    ),
+    Answer(
+        "instance that is unhealthy",
+        ("healthz",),
+        [503, '{"status": "unhealthy"}'],
+        live("test_health::test_instance_is_healthy"),
+        ("answers 503", "unhealthy"),
+    ),
+    Answer(
+        "server that is never ready",
+        ("readyz",),
+        [503, '{"status": "not ready"}'],
+        live("test_health::test_served_guest_is_ready"),
+        ("answers 503", "not ready"),
     ),
 ]

@@ -190,7 +190,7 @@ STATIC = [
 
 SOUND: dict[str, Any] = {
     "units": {"monai-label.service": UP, "kiln-readahead.service": UP},
-    "listening": "sl local rem st\n0: 00000000:1F40 00000000:0000 0A\n1: 0100007F:0016 00000000:0000 01\n",
+    "listening": "sl local rem st\n0: 0100007F:1F40 00000000:0000 0A\n1: 0100007F:0016 00000000:0000 01\n",
     "process": {
         "Uid": "10001\t10001\t10001\t10001",
         "Gid": "10001\t10001\t10001\t10001",
@@ -241,11 +241,18 @@ LIVE = [
         ("no model",),
     ),
     Answer(
-        "server for the guest alone",
+        "server that the network reaches past the gateway",
         ("listening",),
-        "sl\n0: 0100007F:1F40 0:0 0A\n",
-        live("test_monai_label::test_server_listens_for_clients"),
-        ("0100007F",),
+        "sl\n0: 00000000:1F40 0:0 0A\n",
+        live("test_monai_label::test_server_is_reached_by_the_gateway_alone"),
+        ("open on 00000000:1F40",),
+    ),
+    Answer(
+        "server that the network reaches by IPv6",
+        ("listening",),
+        f"sl\n0: 0100007F:1F40 0:0 0A\n  sl  local remote st\n0: {'0' * 32}:1F40 0:0 0A\n",
+        live("test_monai_label::test_server_is_reached_by_the_gateway_alone"),
+        (f"{'0' * 32}:1F40",),
     ),
     Answer(
         "server as root",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.defects.defect import Defect, change, gone, mode, several, static, write
+from tests.defects.defect import Answer, Defect, change, gone, live, mode, several, static, write
+from tests.defects.rows.base import UP
 
 UNITS = "etc/systemd/system"
 UNIT = f"{UNITS}/kiln-settings.service"
@@ -130,5 +131,34 @@ STATIC = [
         gone(f"{UNITS}/multi-user.target.wants/kiln-settings.service"),
         static("test_settings::test_documents_are_judged_between_user_data_and_the_server"),
         ("is not enabled",),
+    ),
+]
+
+SOUND = {
+    "units": {"kiln-settings.service": UP},
+    "settings": {"state": "applied", "means": "the document counts", "problems": []},
+}
+
+LIVE = [
+    Answer(
+        "settings that were refused",
+        ("units", "kiln-settings.service", "ActiveState"),
+        "failed",
+        live("test_settings::test_settings_were_judged_and_count"),
+        ("kiln-settings.service is failed: it says nothing",),
+    ),
+    Answer(
+        "settings that do not count",
+        ("settings", "state"),
+        "kept",
+        live("test_settings::test_settings_were_judged_and_count"),
+        ("settings are kept",),
+    ),
+    Answer(
+        "settings that nobody judged",
+        ("settings",),
+        {},
+        live("test_settings::test_settings_were_judged_and_count"),
+        ("settings are not judged",),
     ),
 ]
