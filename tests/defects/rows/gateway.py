@@ -43,6 +43,12 @@ STATIC = [
         ("asks nobody",),
     ),
     Defect(
+        "drain that nginx does not see",
+        change("etc/nginx/nginx.conf", "if \\(-f /run/kiln-drain/closed\\)", "if (-f /run/kiln-drain/other)"),
+        static("test_gateway::test_no_new_work_is_taken_while_the_server_is_to_end"),
+        ("takes new work in spite of /run/kiln-drain/closed",),
+    ),
+    Defect(
         "signing key in the image",
         several(
             write("etc/kiln/auth/users", "ann:x:admin\n"),

@@ -107,6 +107,16 @@ STATIC = [
         ("required and not there: nunpy",),
     ),
     Defect(
+        "a store that does not fit the server",
+        change(
+            f"{OPT}/kiln_store/monai.py",
+            '"LocalDatastore", SharedDatastore',
+            '"OwnDatastore", SharedDatastore',
+        ),
+        static("test_monai_label::test_store_fits_the_server"),
+        ("does not look up OwnDatastore any more",),
+    ),
+    Defect(
         "headers that nobody compiles with",
         write(f"{SITE}/torch/include/torch/torch.h"),
         static("test_monai_label::test_what_is_left_out_is_gone"),

@@ -13,6 +13,9 @@ from tests.image.tree import Tree, shown, unit
 UNITS = ("nginx.service", "kiln-auth.service", "kiln-auth.socket")
 PROGRAMS = "/opt/kiln-gateway"
 
+# Of kiln-drain, and of a stop of the server.
+GATES = ("/run/kiln-drain/closed", "/run/monai-label/closed")
+
 # What comes with an instance's settings or is made at its first start: in an image it would be everybody's.
 SECRETS = ("/etc/kiln/auth/*", "/var/lib/kiln-auth/*", "/var/lib/kiln-gateway/uploads/*")
 
@@ -69,6 +72,12 @@ def test_every_request_for_the_server_is_judged(host: Host) -> None:
     others = text(host, "/etc/nginx/nginx.conf")
     passed = [line.strip() for line in others.splitlines() if "proxy_pass http://monai_label" in line]
     assert not passed, f"nginx passes requests on that nobody judged: {shown(passed)}"
+
+
+def test_no_new_work_is_taken_while_the_server_is_to_end(host: Host) -> None:
+    said_there = text(host, "/etc/nginx/nginx.conf")
+    missing = [path for path in GATES if f"if (-f {path}) {{\n                return 503;" not in said_there]
+    assert not missing, f"nginx takes new work in spite of {shown(missing)}"
 
 
 def test_image_has_no_users_keys_or_uploads(tree: Tree) -> None:
