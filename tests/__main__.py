@@ -12,7 +12,7 @@ BIN = Path(sys.executable).parent
 STEPS: tuple[tuple[str, list[str]], ...] = (
     ("lint", [sys.executable, "-m", "scripts.lint"]),
     # The first test that a newcomer sees takes seconds; a broken unit must not cost a bake.
-    ("unit tests", [sys.executable, "-m", "pytest", "-q", *("-n", "auto"), "tests/unit"]),
+    ("unit tests", [sys.executable, "-m", "pytest", "-q", "-n", "auto", "tests/unit"]),
     # Ends at once where a proven image of the same inputs is there.
     ("one proven image", [str(BIN / "kiln"), "bake", "monai-label"]),
     (

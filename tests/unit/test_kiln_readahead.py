@@ -38,13 +38,13 @@ def cold(path: Path, size: int = SIZE) -> Path:
     deadline = time.monotonic() + 60
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
-        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        # The kernel passes over a page that a processor still has on a list of its own.
-        while any(memory(path)):
+        while True:
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            if not any(memory(path)):
+                return path
+            # The kernel passes over a page that a processor still has on a list of its own.
             assert time.monotonic() < deadline, f"the kernel keeps {path} in memory"
             time.sleep(0.05)
-            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    return path
 
 
 def read_ahead(folder: Path, lines: list[str]) -> dict[str, Any]:
