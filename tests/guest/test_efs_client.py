@@ -27,8 +27,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.root]
 POINT = "/mnt/studies"
 ID = 10001
 AWAY_SECONDS = 60.0
+SHUTDOWN_SECONDS = 300.0
 PATIENCE = 600.0
-"""Seconds that an emulated guest may take for what it does by itself, a shutdown among it."""
+"""Seconds that an emulated guest may take for what it does by itself."""
 
 STAND_IN = """\
 [Unit]
@@ -341,4 +342,4 @@ def test_a_shutdown_while_it_is_away_ends(client: Client, guest: Guest) -> None:
     client.until("mounted")
     client.server.stop()
     client.until("away")
-    assert guest.stop(PATIENCE) == "off", "the guest hangs on a file system that is away"
+    assert guest.stop(SHUTDOWN_SECONDS) == "off", "the guest hangs on a file system that is away"
