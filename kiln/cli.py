@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Abort
 
+from kiln import cli_aws
 from kiln.errors import Exit, KilnError, UsageError, tell
 
 if TYPE_CHECKING:
@@ -131,6 +132,9 @@ def pins_check(
     from scripts import pins as station
 
     station.check(role)
+
+
+cli_aws.register(app)
 
 
 def _split(image: str) -> tuple[str, str | None]:

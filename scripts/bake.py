@@ -30,7 +30,7 @@ from scripts import (
     workspace,
 )
 from scripts.engine import need_root
-from scripts.progress import Progress
+from kiln.progress import Progress
 
 KEPT_LOGS = 10
 

@@ -9,7 +9,7 @@ from kiln import paths
 from scripts import images, versions, workspace
 from scripts.engine import need_root
 from scripts.guest import Guest
-from scripts.progress import Progress
+from kiln.progress import Progress
 
 
 def run(image: str, version: str | None = None, ssh_port: int = 0, http_port: int = 0) -> None:

@@ -16,7 +16,7 @@ from kiln import config, figures, manifest, paths
 from kiln.errors import KilnError, RefusedError
 from scripts import checks, engine, images, imds, layer, native, proc, verdicts, versions, workspace
 from scripts.guest import Guest
-from scripts.progress import Progress
+from kiln.progress import Progress
 
 SERVER_ROLE = "monai_label"
 """Images with this role have a server to be used by the real client."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from kiln import config, errors, figures, paths
 from kiln.errors import KilnError
 from scripts import archive, base, images, inputs, native, port, versions, workspace
-from scripts.progress import Progress
+from kiln.progress import Progress
 from tests.benchmarks import machine
 
 IMAGE = "monai-label"

@@ -16,7 +16,7 @@ from kiln import errors, figures, paths
 from kiln.errors import KilnError, UsageError
 from scripts import workspace
 from scripts.guest import Guest
-from scripts.progress import Progress
+from kiln.progress import Progress
 from tests.defects import boot_rows, boots, campaign, client, guests, live, proof, rows, tables
 from tests.defects.defect import Defect, Row, wrong
 

@@ -18,7 +18,7 @@ from kiln import errors, figures, paths
 from kiln.errors import KilnError
 from scripts import facts, images, versions, workspace
 from scripts.guest import Guest
-from scripts.progress import Progress
+from kiln.progress import Progress
 
 IMAGE = "monai-label"
 COMMAND = "make bench (tests/benchmarks/readahead.py)"

@@ -1,0 +1,119 @@
+"""Carry out a plan: stage by stage, lanes side by side, each step allowed its own requests and no others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from itertools import groupby
+
+from rich.console import Console
+
+from kiln.errors import Exit, KilnError
+from kiln.progress import Progress
+from launch.cloud import Cloud
+from launch.plan import Plan, Step
+from launch.trouble import told
+
+LANES = 20
+"""How many lanes run side by side: AWS has some thirty regions, and a connection each is cheap."""
+
+
+def carry_out(
+    plan: Plan,
+    cloud: Cloud,
+    *,
+    only_plan: bool = False,
+    as_json: bool = False,
+    exit_code: bool = False,
+    console: Console | None = None,
+) -> Exit:
+    """Show a plan, and carry it out unless only the plan was asked for.
+
+    Parameters
+    ----------
+    plan:
+        What to do.
+    cloud:
+        Where.
+    only_plan:
+        Show and end (``--plan``).
+    as_json:
+        Print the plan as JSON on stdout instead of for people.
+    exit_code:
+        End with 4 where there is nothing to do (``--exit-code``).
+    console:
+        Where people read; stdout by default.
+
+    Returns
+    -------
+    Exit
+        DONE, REFUSED, or NOTHING_TO_DO with ``exit_code``.
+
+    Raises
+    ------
+    KilnError
+        A step failed; what the steps before it did stays, and the same command goes on from there.
+    KeyboardInterrupt
+        Ctrl-C; how to go on was printed.
+    """
+    console = console or Console(highlight=False)
+    if as_json:
+        console.print_json(data=plan.as_json())
+    else:
+        plan.show(console)
+    if plan.refusals:
+        return Exit.REFUSED
+    if not plan.steps:
+        return Exit.NOTHING_TO_DO if exit_code else Exit.DONE
+    if only_plan:
+        return Exit.DONE
+    with Progress(plan.title) as progress:
+        try:
+            for stage, steps in groupby(plan.steps, key=lambda step: step.stage):
+                with progress.stage(stage):
+                    _stage(list(steps), cloud, progress)
+        except KeyboardInterrupt:
+            progress.say(f"stopped; what is done stays. Go on with: {plan.command}")
+            raise
+    return Exit.DONE
+
+
+def _stage(steps: list[Step], cloud: Cloud, progress: Progress) -> None:
+    lanes: dict[str, list[Step]] = {}
+    for step in steps:
+        lanes.setdefault(step.lane, []).append(step)
+    if len(lanes) == 1:
+        _lane(steps, cloud, progress, threading.Event())
+        return
+    stop = threading.Event()
+    with ThreadPoolExecutor(max_workers=min(LANES, len(lanes))) as pool:
+        futures = {pool.submit(_lane, lane, cloud, progress, stop): name for name, lane in lanes.items()}
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            # A lane ends the step that it is at; no lane begins another.
+            stop.set()
+    failed = {futures[each]: error for each in futures if (error := each.exception()) is not None}
+    if failed:
+        _raise(failed, len(lanes))
+
+
+def _lane(steps: Iterable[Step], cloud: Cloud, progress: Progress, stop: threading.Event) -> None:
+    for step in steps:
+        if stop.is_set():
+            return
+        progress.detail(step.does)
+        with cloud.permit(step.requests), told(step.does):
+            step.run(progress.detail)
+
+
+def _raise(failed: dict[str, BaseException], lanes: int) -> None:
+    """Raise the first error; where several lanes failed, say which."""
+    name, error = next(iter(failed.items()))
+    if len(failed) > 1 and isinstance(error, KilnError):
+        others = ", ".join(sorted(set(failed) - {name}))
+        raise KilnError(
+            f"{error.what} (and {len(failed) - 1} more of {lanes}: {others})", error.hint
+        ) from error
+    raise error
