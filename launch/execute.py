@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from itertools import groupby
 
 from rich.console import Console
 
-from kiln.errors import Exit, KilnError
+from kiln.errors import Exit, KilnError, RefusedError
 from kiln.progress import Progress
 from launch.cloud import Cloud
+from launch.lock import STAGE as LOCKING
+from launch.lock import Lock
 from launch.plan import Plan, Step
 from launch.trouble import told
 
@@ -27,6 +29,8 @@ def carry_out(
     as_json: bool = False,
     exit_code: bool = False,
     console: Console | None = None,
+    lock: Lock | None = None,
+    again: Callable[[], Plan] | None = None,
 ) -> Exit:
     """Show a plan, and carry it out unless only the plan was asked for.
 
@@ -44,6 +48,11 @@ def carry_out(
         End with 4 where there is nothing to do (``--exit-code``).
     console:
         Where people read; stdout by default.
+    lock:
+        What is held while the steps run; taking it becomes the first step of the plan.
+    again:
+        Makes the plan anew. With the lock in hand it must come to the same steps, or nothing is done: the
+        plan was made before, and another run may have ended in between.
 
     Returns
     -------
@@ -54,10 +63,14 @@ def carry_out(
     ------
     KilnError
         A step failed; what the steps before it did stays, and the same command goes on from there.
+    RefusedError
+        Another run holds the lock, or the plan is no longer true.
     KeyboardInterrupt
         Ctrl-C; how to go on was printed.
     """
     console = console or Console(highlight=False)
+    if lock is not None and plan.steps:
+        plan.steps.insert(0, lock.step())
     if as_json:
         console.print_json(data=plan.as_json())
     else:
@@ -72,23 +85,47 @@ def carry_out(
         try:
             for stage, steps in groupby(plan.steps, key=lambda step: step.stage):
                 with progress.stage(stage):
-                    _stage(list(steps), cloud, progress)
+                    _stage(list(steps), cloud, progress, lock)
+                    if stage == LOCKING and again is not None:
+                        _still_true(plan, again())
         except KeyboardInterrupt:
             progress.say(f"stopped; what is done stays. Go on with: {plan.command}")
             raise
+        finally:
+            if lock is not None:
+                _release(lock, progress)
     return Exit.DONE
 
 
-def _stage(steps: list[Step], cloud: Cloud, progress: Progress) -> None:
+def _release(lock: Lock, progress: Progress) -> None:
+    try:
+        lock.release()
+    except KilnError as error:
+        # What was done is done; a lock that stays is no reason to call it failed.
+        progress.say(f"the lock {lock.name} was not released and ends by itself: {error.what}")
+
+
+def _still_true(plan: Plan, new: Plan) -> None:
+    shown = [(step.stage, step.lane, step.does, step.requests) for step in plan.steps[1:]]
+    if shown != [(step.stage, step.lane, step.does, step.requests) for step in new.steps] or new.refusals:
+        raise RefusedError(
+            "what was shown is no longer true: another run has changed something since",
+            f"look at the new plan: {plan.command}",
+        )
+
+
+def _stage(steps: list[Step], cloud: Cloud, progress: Progress, lock: Lock | None) -> None:
     lanes: dict[str, list[Step]] = {}
     for step in steps:
         lanes.setdefault(step.lane, []).append(step)
     if len(lanes) == 1:
-        _lane(steps, cloud, progress, threading.Event())
+        _lane(steps, cloud, progress, threading.Event(), lock)
         return
     stop = threading.Event()
     with ThreadPoolExecutor(max_workers=min(LANES, len(lanes))) as pool:
-        futures = {pool.submit(_lane, lane, cloud, progress, stop): name for name, lane in lanes.items()}
+        futures = {
+            pool.submit(_lane, lane, cloud, progress, stop, lock): name for name, lane in lanes.items()
+        }
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
         finally:
@@ -99,10 +136,14 @@ def _stage(steps: list[Step], cloud: Cloud, progress: Progress) -> None:
         _raise(failed, len(lanes))
 
 
-def _lane(steps: Iterable[Step], cloud: Cloud, progress: Progress, stop: threading.Event) -> None:
+def _lane(
+    steps: Iterable[Step], cloud: Cloud, progress: Progress, stop: threading.Event, lock: Lock | None
+) -> None:
     for step in steps:
         if stop.is_set():
             return
+        if lock is not None:
+            lock.check()
         progress.detail(step.does)
         with cloud.permit(step.requests), told(step.does):
             step.run(progress.detail)
