@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from kiln import compat, manifest, mistakes, paths
+from kiln.appstream import Appstream, DisplayName, InstanceType, RoleArn
 from kiln.errors import UsageError
 from kiln.mistakes import Section
 
@@ -179,8 +180,40 @@ class FleetTarget(_Target):
     stack: str | None = Field(
         default=None, description="AppStream stack that users open; it moves where a new fleet is needed"
     )
-    instance_type: str | None = Field(
-        default=None, description="AppStream instance type; the fleet's own where it is left out"
+    instance_type: InstanceType | None = Field(
+        default=None,
+        description="AppStream instance type; the fleet's own where it is left out",
+        examples=["Accelerated.g4dn.xlarge"],
+    )
+    display_name: DisplayName | None = Field(
+        default=None, description="name of the fleet for people; changes live", examples=["Readers"]
+    )
+    capacity: int | None = Field(
+        default=None, ge=0, le=1000, description="desired instances; left to scaling where it is left out"
+    )
+    idle_minutes: int | None = Field(
+        default=None, ge=0, le=60, description="minutes without input until a user is let go; 0 never"
+    )
+    disconnect_minutes: int | None = Field(
+        default=None, ge=1, le=6000, description="minutes that a session waits for a user who was cut off"
+    )
+    session_hours: int | None = Field(
+        default=None, ge=1, le=96, description="longest session; changes only while the fleet is stopped"
+    )
+    view: Literal["APP", "DESKTOP"] | None = Field(
+        default=None, description="what users see; changes only while the fleet is stopped"
+    )
+    role: RoleArn | None = Field(
+        default=None, description="role of the instances; changes only while the fleet is stopped"
+    )
+    subnets: list[Annotated[str, StringConstraints(pattern=r"^subnet-[0-9a-f]{8,17}$")]] | None = Field(
+        default=None, min_length=1, description="their subnets; change only while the fleet is stopped"
+    )
+    security_groups: list[Annotated[str, StringConstraints(pattern=r"^sg-[0-9a-f]{8,17}$")]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=5,
+        description="their security groups; change only while the fleet is stopped",
     )
 
 
@@ -236,6 +269,11 @@ class Image(Section):
     )
     publish: Publish | None = Field(
         default=None, description="where it goes on AWS; none for an image that stays on this machine"
+    )
+    appstream: Appstream | None = Field(
+        default=None,
+        description="what makes it an image of AppStream; none for one of EC2",
+        examples=[{"import_role": "arn:aws:iam::111122223333:role/kiln-appstream-import"}],
     )
 
     @field_validator("playbook", "template", mode="after")
