@@ -1,8 +1,9 @@
-"""Terminating lifecycle hooks that wait, on moto's autoscaling: there a hook is kept and never asked.
+"""Lifecycle hooks that wait, on moto's autoscaling: there a hook is kept and never asked.
 
-An instance that is terminated while its group has such hooks is in ``Terminating:Wait`` until each was
-completed or its time was up; a heartbeat starts that time anew, up to a hundred times the timeout or 48
-hours, as AWS documents.
+An instance that is launched or terminated while its group has hooks of that transition is in ``Pending:Wait``
+or ``Terminating:Wait`` until each was completed or its time was up; a heartbeat starts that time anew, up to a
+hundred times the timeout or 48 hours, as AWS documents. What follows is the business of whoever let it wait:
+:mod:`tests.emulator.group`, or, where only this module is installed, moto's own termination.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from moto.autoscaling.exceptions import ValidationError
 from moto.autoscaling.responses import AutoScalingResponse
 from moto.core.responses import ActionResult, EmptyResult
 
-from tests.emulator import modelcheck
+from tests.emulator import control, modelcheck
+from tests.emulator.clock import CLOCK
 
+LAUNCHING = "autoscaling:EC2_INSTANCE_LAUNCHING"
 TERMINATING = "autoscaling:EC2_INSTANCE_TERMINATING"
 GLOBAL_SECONDS = 48 * 3600.0
 
@@ -36,13 +39,16 @@ class Action:
     timeout:
         Seconds until it ends by itself.
     began, ends:
-        On the monotonic clock.
+        On the emulator's clock.
+    default:
+        How it ends by itself: ``CONTINUE`` or ``ABANDON``.
     """
 
     hook: str
     timeout: float
     began: float
     ends: float
+    default: str = "ABANDON"
 
 
 @dataclass
@@ -59,6 +65,8 @@ class Record:
         Instance → whether the group shrinks with it.
     ended:
         Instance → how it ended: ``CONTINUE``, ``ABANDON`` or ``timeout``.
+    on_end:
+        Instance → what follows, called with the result: ``CONTINUE`` or ``ABANDON``.
     on_terminating:
         Called with an instance that begins to end, as its metadata service would hear of it.
     """
@@ -67,6 +75,7 @@ class Record:
     waiting: dict[str, list[Action]] = field(default_factory=dict)
     decrement: dict[str, bool] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)
+    on_end: dict[str, Callable[[str], None]] = field(default_factory=dict)
     on_terminating: Callable[[str], None] = lambda _: None
     fail: dict[str, int] = field(default_factory=dict)
 
@@ -76,11 +85,12 @@ class Record:
 
     def clear(self) -> None:
         """Forget everything."""
-        for kept in (self.calls, self.waiting, self.decrement, self.ended, self.fail):
+        for kept in (self.calls, self.waiting, self.decrement, self.ended, self.on_end, self.fail):
             kept.clear()
 
 
 RECORD = Record()
+control.RESETS.append(RECORD.clear)
 
 
 def state_of(backend: Any, instance: str) -> Any:
@@ -89,18 +99,49 @@ def state_of(backend: Any, instance: str) -> Any:
     return next((state for state in states if state.instance.id == instance), None)
 
 
-def end(backend: Any, instance: str, how: str) -> None:
-    """Let an instance go."""
+def hooks_of(backend: Any, group: str, transition: str) -> list[Any]:
+    """A group's hooks of one transition."""
+    found = backend.describe_lifecycle_hooks(group)
+    return [hook for hook in found if hook.lifecycle_transition == transition]
+
+
+def wait(instance: str, hooks: list[Any], then: Callable[[str], None]) -> None:
+    """Let an instance wait for hooks.
+
+    Parameters
+    ----------
+    instance:
+        Its id.
+    hooks:
+        At least one, of moto.
+    then:
+        Called when all are completed, or one was abandoned or ran out of time.
+    """
+    now = CLOCK.now()
+    RECORD.waiting[instance] = [
+        Action(hook.name, hook.heartbeat_timeout, now, now + hook.heartbeat_timeout, hook.default_result)
+        for hook in hooks
+    ]
+    RECORD.on_end[instance] = then
+
+
+def end(instance: str, how: str, result: str) -> None:
+    """End an instance's waiting."""
     RECORD.waiting.pop(instance, None)
     RECORD.ended[instance] = how
-    backend.terminate_instance(instance, RECORD.decrement.pop(instance, False))
+    RECORD.on_end.pop(instance)(result)
 
 
-def expire(backend: Any) -> None:
-    """End what has waited for too long."""
+def expire(now: float | None = None) -> None:
+    """End what has waited for too long: each hook by its default result, ``ABANDON`` at once for all."""
+    moment = CLOCK.now() if now is None else now
     for instance, actions in list(RECORD.waiting.items()):
-        if any(time.monotonic() >= action.ends for action in actions):
-            end(backend, instance, "timeout")
+        due = [each for each in actions if moment >= each.ends]
+        abandoned = any(each.default == "ABANDON" for each in due)
+        for each in due:
+            actions.remove(each)
+        if due and (abandoned or not actions):
+            end(instance, "timeout", "ABANDON" if abandoned else "CONTINUE")
 
 
 def action(request: dict[str, Any]) -> Action:
@@ -113,7 +154,7 @@ def action(request: dict[str, Any]) -> Action:
 
 
 def terminate(self: Any) -> Any:
-    """TerminateInstanceInAutoScalingGroup."""
+    """TerminateInstanceInAutoScalingGroup, where moto's own groups are used."""
     request, backend = dict(self.params), self.autoscaling_backend
     instance = request["InstanceId"]
     state = state_of(backend, instance)
@@ -121,19 +162,16 @@ def terminate(self: Any) -> Any:
         raise ValidationError(
             f"Instance Id not found - No managed instance found for instance ID: {instance}"
         )
-    hooks = [
-        hook
-        for hook in backend.describe_lifecycle_hooks(state.auto_scaling_group_name)
-        if hook.lifecycle_transition == TERMINATING
-    ]
+    hooks = hooks_of(backend, state.auto_scaling_group_name, TERMINATING)
     if not hooks:
         return ORIGINAL["TerminateInstanceInAutoScalingGroup"](self)
-    now = time.monotonic()
     state.lifecycle_state = "Terminating:Wait"
     RECORD.decrement[instance] = bool(request.get("ShouldDecrementDesiredCapacity"))
-    RECORD.waiting[instance] = [
-        Action(hook.name, hook.heartbeat_timeout, now, now + hook.heartbeat_timeout) for hook in hooks
-    ]
+    wait(
+        instance,
+        hooks,
+        lambda _: backend.terminate_instance(instance, RECORD.decrement.pop(instance, False)),
+    )
     RECORD.on_terminating(instance)
     activity = {
         "ActivityId": "1",
@@ -147,13 +185,13 @@ def terminate(self: Any) -> Any:
 
 def heartbeat(self: Any) -> Any:
     """RecordLifecycleActionHeartbeat."""
-    found, now = action(dict(self.params)), time.monotonic()
+    found, now = action(dict(self.params)), CLOCK.now()
     found.ends = min(now + found.timeout, found.began + min(100 * found.timeout, GLOBAL_SECONDS))
     return EmptyResult()
 
 
 def complete(self: Any) -> Any:
-    """CompleteLifecycleAction."""
+    """CompleteLifecycleAction: ``ABANDON`` ends the other hooks of the instance too."""
     request = dict(self.params)
     found = action(request)
     result = request["LifecycleActionResult"]
@@ -161,8 +199,8 @@ def complete(self: Any) -> Any:
         raise ValidationError(f"Lifecycle action result {result} is not CONTINUE or ABANDON")
     actions = RECORD.waiting[request["InstanceId"]]
     actions.remove(found)
-    if not actions:
-        end(self.autoscaling_backend, request["InstanceId"], result)
+    if not actions or result == "ABANDON":
+        end(request["InstanceId"], result, result)
     return EmptyResult()
 
 
@@ -196,7 +234,7 @@ def checked(operation: str, act: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
     def run(self: Any) -> Any:
         request = dict(self.params)
-        expire(self.autoscaling_backend)
+        expire()
         RECORD.calls.append((operation, request, time.monotonic()))
         if RECORD.fail.get(operation, 0) > 0:
             RECORD.fail[operation] -= 1

@@ -1,0 +1,267 @@
+"""The emulator's HTTP side: faults, validation and the record in front of moto, and ``/kiln-api/`` beside it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+ACCOUNT = "111122223333"
+"""The account of whoever calls with keys that the emulator was not told of."""
+
+OTHER_ACCOUNT_KEY = "AKIAKILN"
+"""``AKIAKILN`` and twelve digits is an access key of the account of that number."""
+
+EXPIRED_KEY = "ASIAKILNEXPIRED00000"
+"""An access key whose session has expired."""
+
+# moto reads these where it is imported; the account of its own backends would otherwise override every key.
+os.environ["MOTO_ACCOUNT_ID"] = ACCOUNT
+os.environ["MOTO_AMIS_PATH"] = str(Path(__file__).with_name("amis.json"))
+os.environ.setdefault("MOTO_ALLOW_NONEXISTENT_REGION", "false")
+
+import moto.core  # noqa: E402,F401
+
+del os.environ["MOTO_ACCOUNT_ID"]
+
+from moto.moto_server.werkzeug_app import (  # noqa: E402
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import make_server  # noqa: E402
+
+from tests.emulator import control, extensions, faults, recorder, understand  # noqa: E402
+from tests.emulator.understand import Asked  # noqa: E402
+
+Answer = tuple[int, list[tuple[str, str]], bytes]
+Start = Callable[..., Any]
+
+GATES: list[Callable[[Asked, dict[str, Any]], Answer | None]] = []
+"""Asked before moto is: credentials, regions. One that answers ends the request."""
+
+FAST: dict[tuple[str, str], Callable[[Asked, dict[str, Any]], Answer]] = {}
+"""Service and operation → what answers in place of moto, where moto would cost too much."""
+
+INVALID: dict[str, str] = {"ec2": "InvalidParameterValue", "autoscaling": "ValidationError", "s3": "InvalidRequest"}
+"""Service → its code for a request that is not what its model says; the others say ValidationException."""
+
+
+class Gone(Exception):
+    """The connection is to be closed without an answer."""
+
+
+class Emulator:
+    """The application of WSGI."""
+
+    def __init__(self) -> None:
+        self.moto = DomainDispatcherApplication(create_backend_app)
+        self.rules = faults.Rules()
+        self.record = recorder.Recorder()
+        self.seen: dict[Any, Answer] = {}
+        control.RESETS.append(self._forget)
+
+    def _forget(self) -> None:
+        self.rules.set([])
+        self.record.clear()
+        self.seen.clear()
+
+    def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+        if environ["PATH_INFO"].startswith("/kiln-api/"):
+            status, headers, body = self._control(environ)
+        elif environ["PATH_INFO"].startswith(("/moto-api", "/latest/")):
+            return self.moto(environ, start)  # type: ignore[no-any-return]
+        else:
+            try:
+                status, headers, body = self._serve(environ)
+            except Gone:
+                environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+                raise ConnectionAbortedError from None
+        kept = [(key, value) for key, value in headers if key.lower() not in ("content-length", "connection")]
+        length = next((value for key, value in headers if key.lower() == "content-length"), str(len(body)))
+        start(f"{status} {'OK' if status < 300 else 'Error'}", [*kept, ("Content-Length", length)])
+        return [body]
+
+    def _serve(self, environ: dict[str, Any]) -> Answer:
+        asked = understand.read(environ)
+        entry = self.record.note(asked, environ)
+        latency = control.SETTINGS["latency"]
+        if latency:
+            time.sleep(latency)
+        rule = self.rules.pick(asked)
+        if rule:
+            entry.fault = rule["fault"]
+            status, headers, body = self._faulty(rule, asked, entry.wrong, environ)
+        else:
+            status, headers, body = self._act(asked, entry.wrong, environ)
+        self.record.answered(entry, status, headers, body)
+        return status, headers, body
+
+    def _faulty(
+        self, rule: dict[str, Any], asked: Asked, wrong: list[str], environ: dict[str, Any]
+    ) -> Answer:
+        kind = rule["fault"]
+        if kind in ("throttle", "5xx", "error"):
+            return faults.error(rule, asked)
+        if kind == "reset":
+            raise Gone
+        if kind == "slow":
+            time.sleep(float(rule["seconds"]))
+        elif kind == "timeout" and not rule.get("acts"):
+            _until_gone(environ["werkzeug.socket"], float(rule.get("seconds", 70)))
+            raise Gone
+        elif kind == "hook" and rule.get("when", "after") == "before" and not self.rules.hold(asked):
+            raise Gone
+        elif kind == "stale" and (old := self.seen.get(_key(asked))):
+            return old
+        answer = self._act(asked, wrong, environ)
+        if kind == "timeout":
+            _until_gone(environ["werkzeug.socket"], float(rule.get("seconds", 70)))
+            raise Gone
+        if kind == "lost":
+            raise Gone
+        if kind == "hook" and rule.get("when", "after") == "after" and not self.rules.hold(asked):
+            raise Gone
+        return answer
+
+    def _act(self, asked: Asked, wrong: list[str], environ: dict[str, Any]) -> Answer:
+        if wrong and asked.service:
+            return faults.answer(asked, 400, INVALID.get(asked.service, "ValidationException"), "; ".join(wrong))
+        with control.LOCK:
+            for gate in GATES:
+                if refused := gate(asked, environ):
+                    return refused
+            fast = FAST.get((asked.service, asked.operation))
+            answer = fast(asked, environ) if fast else self._moto(asked, environ)
+        if not recorder.mutating(asked):
+            self.seen[_key(asked)] = answer
+        return answer
+
+    def _moto(self, asked: Asked, environ: dict[str, Any]) -> Answer:
+        got: list[Any] = []
+
+        def start(status: str, headers: list[tuple[str, str]], _: Any = None) -> None:
+            got[:] = [int(status.split()[0]), list(headers)]
+
+        what = f"{asked.service or environ['PATH_INFO']}:{asked.operation or environ['REQUEST_METHOD']}"
+        try:
+            body = b"".join(self.moto(environ, start))
+        except NotImplementedError as error:
+            # 501 is not tried again by botocore: a gap must not look like an outage.
+            return faults.answer(asked, 501, "NotEmulated", f"the emulator has no {what}: {error}")
+        except Exception:
+            text = traceback.format_exc()
+            print(f"the emulator failed at {what}:\n{text}", file=sys.stderr, flush=True)
+            return faults.answer(asked, 501, "EmulatorDefect", f"{what}: {text.strip().splitlines()[-1]}")
+        status, headers = got
+        if status == 404 and body.startswith((b"<!doctype html>", b"Not yet")):
+            return faults.answer(asked, 501, "NotEmulated", f"the emulator has no {what}")
+        return status, headers, body
+
+    def _control(self, environ: dict[str, Any]) -> Answer:
+        data = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        path = environ["PATH_INFO"].removeprefix("/kiln-api/")
+        query = {key: values[0] for key, values in parse_qs(environ.get("QUERY_STRING", "")).items()}
+        try:
+            result = self._told(environ["REQUEST_METHOD"], path, query, json.loads(data) if data else None)
+        except Exception as error:
+            text = "".join(traceback.format_exception(error))
+            return 400, [("content-type", "text/plain")], text.encode()
+        body = json.dumps(result, default=str, sort_keys=True).encode()
+        return 200, [("content-type", "application/json")], body
+
+    def _told(self, method: str, path: str, query: dict[str, str], data: Any) -> Any:
+        if path == "faults":
+            if method == "POST":
+                self.rules.set(data)
+            return self.rules.as_json()
+        if path == "held":
+            return self.rules.wait_held(float(query.get("seconds", 30)))
+        if path == "release":
+            return self.rules.release(drop=bool((data or {}).get("drop")))
+        if path == "requests":
+            return self.record.as_json(int(query.get("since", 0)))
+        if path == "settings":
+            unknown = set(data or {}) - set(control.DEFAULTS)
+            if unknown:
+                raise ValueError(f"there is no setting {', '.join(sorted(unknown))}")
+            control.SETTINGS.update(data or {})
+            return control.SETTINGS
+        if path == "reset":
+            control.reset()
+            return None
+        if path == "state":
+            with control.LOCK:
+                return {kind: function() for kind, function in sorted(control.STATES.items())}
+        if path.startswith("do/"):
+            with control.LOCK:
+                return control.ACTIONS[path.removeprefix("do/")](**(data or {}))
+        raise ValueError(f"there is no /kiln-api/{path}")
+
+
+def _key(asked: Asked) -> Any:
+    return asked.service, asked.operation, asked.region, asked.access_key, repr(asked.params)
+
+
+def _until_gone(connection: socket.socket, seconds: float) -> None:
+    """Wait until the client closes its side, or for so long."""
+    select.select([connection], [], [], seconds)
+
+
+def gate_of_credentials(asked: Asked, environ: dict[str, Any]) -> Answer | None:
+    """Expired keys end here; a key with an account in it is let through as that account's."""
+    key = asked.access_key
+    if key == EXPIRED_KEY:
+        code = "RequestExpired" if asked.service == "ec2" else "ExpiredToken"
+        return faults.answer(asked, 400, code, "The security token included in the request is expired")
+    if key.startswith(OTHER_ACCOUNT_KEY) and key[len(OTHER_ACCOUNT_KEY) :].isdigit():
+        environ["HTTP_X_MOTO_ACCOUNT_ID"] = key[len(OTHER_ACCOUNT_KEY) :]
+    return None
+
+
+GATES.append(gate_of_credentials)
+
+
+class Handler(MotoRequestHandler):
+    """Silent: what was asked is in the record."""
+
+    # Each answer is written in two pieces; with Nagle's algorithm the second would wait for an acknowledgement.
+    disable_nagle_algorithm = True
+
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
+        """Say nothing, but of errors of the server itself."""
+        if type == "error" and "ConnectionAbortedError" not in message:
+            print(message % args if args else message, file=sys.stderr, flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until a signal ends it.
+
+    Returns
+    -------
+    int
+        0.
+    """
+    parser = argparse.ArgumentParser(prog="python -m tests.emulator", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    options = parser.parse_args(argv)
+    extensions.install()
+    server = make_server("127.0.0.1", options.port, Emulator(), threaded=True, request_handler=Handler)
+    server.daemon_threads = True  # type: ignore[attr-defined]
+    print(f"http://127.0.0.1:{server.server_port}", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        server.serve_forever()
+    except (KeyboardInterrupt, SystemExit):
+        return 0
+    return 0
