@@ -26,6 +26,10 @@ POLL_SECONDS = 15.0
 """How long we wait between two looks at something that AWS works on; ``KILN_POLL_SECONDS`` sets another."""
 
 
+ATTEMPTS = {"pricing": 1}
+"""How often a request is sent at most, where that is not six times: the dated table stands in for prices."""
+
+
 @dataclass(frozen=True)
 class Call:
     """A request that was answered.
@@ -111,7 +115,7 @@ class Cloud:
         config = BotoConfig(
             # standard: throttles and 5xx are tried again with jitter, a request that may have acted carries
             # its client token; see docs/operations.md for what a run does after the last try.
-            retries={"mode": "standard", "total_max_attempts": 6},
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS.get(service, 6)},
             connect_timeout=10,
             read_timeout=float(os.environ.get("KILN_READ_TIMEOUT", "60")),
             max_pool_connections=64,
