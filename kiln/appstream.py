@@ -1,7 +1,7 @@
 """What kiln.toml says of an AppStream image: its catalogue, how it is imported, its builder.
 
 The limits are those of the service's own model (CreateImportedImage of AppStream's API, 2016-12-01) and of
-the administration guide, "Image Assistant CLI Operations"; a test compares the patterns with botocore's model.
+the administration guide, "Image Assistant CLI Operations"; a test compares them with botocore's model.
 """
 
 from __future__ import annotations
