@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import secrets
+from datetime import UTC, datetime
 
 PREFIX = "kiln:"
 PROJECT = f"{PREFIX}project"
@@ -46,3 +49,25 @@ def tags(given: dict[str, str]) -> list[dict[str, str]]:
 def read(found: list[dict[str, str]] | None) -> dict[str, str]:
     """Tags as a mapping; an answer without any has none."""
     return {tag["Key"]: tag["Value"] for tag in found or []}
+
+
+def run_id(prefix: str = "aws") -> str:
+    """Make the id of a run, for its tags and user agent; :func:`started` reads the time out of it.
+
+    Parameters
+    ----------
+    prefix:
+        What runs, a word.
+    """
+    return f"{prefix}-{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(3)}"
+
+
+def started(run: str) -> datetime | None:
+    """Return when a run began, by its id; None where the id does not tell."""
+    found = re.search(r"\d{8}T\d{6}Z", run)
+    if found is None:
+        return None
+    try:
+        return datetime.strptime(found[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None
