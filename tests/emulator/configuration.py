@@ -68,7 +68,7 @@ class Configuration:
 def of(group: Any) -> Configuration:
     """What a group has now."""
     if group.mixed_instances_policy:
-        return Configuration(mixed=copy.deepcopy(_plain(group.mixed_instances_policy)))
+        return Configuration(mixed=copy.deepcopy(plain(group.mixed_instances_policy)))
     if group.ec2_launch_template:
         template = group.ec2_launch_template
         version = getattr(group, "provided_launch_template_version", None)
@@ -83,7 +83,7 @@ def desired(given: Plain) -> Configuration:
         raise ValidationError(
             "The desired configuration must contain either a launch template or a mixed instances policy."
         )
-    return Configuration(_plain(template) if template else None, _plain(mixed) if mixed else None)
+    return Configuration(plain(template) if template else None, plain(mixed) if mixed else None)
 
 
 def template(group: Any, specification: Plain) -> Any:
@@ -146,8 +146,8 @@ def apply(group: Any, configuration: Configuration) -> None:
     group._set_launch_configuration(None, configuration.template, configuration.mixed)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Moto's parsed parameters as mere dicts and lists."""
     if isinstance(value, dict) or hasattr(value, "items"):
-        return {key: _plain(each) for key, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, list) else value
+        return {key: plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list) else value

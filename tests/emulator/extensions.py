@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import importlib
 
-CORE: tuple[str, ...] = ()
+CORE: tuple[str, ...] = ("keys", "snapshots", "images", "image_attributes", "state")
 """Images, keys, parameters: what every command of kiln stands on."""
 
-EXTENSIONS: tuple[str, ...] = ("lifecycle",)
+EXTENSIONS: tuple[str, ...] = ("lifecycle", "scaling")
 """Auto Scaling and AppStream."""
 
 

@@ -125,6 +125,12 @@ def wait(instance: str, hooks: list[Any], then: Callable[[str], None]) -> None:
     RECORD.on_end[instance] = then
 
 
+def forget(instance: str) -> None:
+    """Wait for nothing any more: what the hooks were asked about does not matter now."""
+    RECORD.waiting.pop(instance, None)
+    RECORD.on_end.pop(instance, None)
+
+
 def end(instance: str, how: str, result: str) -> None:
     """End an instance's waiting."""
     RECORD.waiting.pop(instance, None)
