@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from kiln.errors import KilnError
 from launch.cloud import POLL_SECONDS, Cloud
 from launch.trouble import AGAIN, code, told
+from launch.until import until as poll
 
 Found = TypeVar("Found")
 
@@ -173,15 +173,7 @@ def until(cloud: Cloud, what: str, minutes: float, look: Callable[[], Found | No
     KilnError
         The time is up.
     """
-    for _ in range(math.ceil(minutes * 60 / POLL_SECONDS)):
-        found = look()
-        if found is not None:
-            return found
-        cloud.wait()
-    raise KilnError(
-        f"{what} took more than {minutes:g} minutes",
-        f"look at it in AppStream; when it is ready, {AGAIN}",
-    )
+    return poll(cloud, look, what, math.ceil(minutes * 60 / POLL_SECONDS))
 
 
 def tags(cloud: Cloud, region: str, arn: str) -> dict[str, str]:
