@@ -112,15 +112,20 @@ def plan(cloud: Cloud, config: Config, target_name: str, version: str | None, al
             "make an ALWAYS_ON or ON_DEMAND fleet, and name it in kiln.toml",
         )
         return made
+    suited = _suited(made, target, wanted, family)
+    if suited is None:
+        return made
     _settings(made, cloud, suited, family)
     if made.refusals:
         return made
     if family.old is not None or not _runs(wanted, now["InstanceType"]):
         fleet_move.add(
-            made, cloud, config, target, wanted.image, wanted.kind, family, allow_stop, wanted.still
+            made, cloud, config, suited, wanted.image, wanted.kind, family, allow_stop, wanted.still
         )
     else:
-        _change(made, cloud, target, wanted, now, allow_stop)
+        _change(made, cloud, suited, wanted, now, allow_stop)
+        if not made.refusals:
+            fleet_move.show(made, cloud, suited, family)
     return made
 
 
