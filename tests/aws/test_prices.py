@@ -11,7 +11,7 @@ from typing import get_args
 import pytest
 
 from kiln import compat, paths
-from launch import cost, prices
+from launch import prices, reckoning
 from launch.cloud import Cloud
 from launch.prices import Book, Item, Price, Unknown
 from tests.aws.price_list import PriceList, product, serve
@@ -168,9 +168,9 @@ def test_the_builder_is_that_of_the_template() -> None:
     variables = (folder / "variables.pkr.hcl").read_text(encoding="utf-8")
     found = re.search(r'variable "instance_type" \{[^}]*default\s*=\s*"([^"]+)"', variables)
     assert found is not None
-    assert found[1] == cost.BUILDER_TYPE
+    assert found[1] == reckoning.BUILDER_TYPE
     throughput = re.search(
         r"throughput\s*=\s*(\d+)", (folder / "sources.pkr.hcl").read_text(encoding="utf-8")
     )
     assert throughput is not None
-    assert int(throughput[1]) - 125 == cost.BUILDER_MIBPS
+    assert int(throughput[1]) - 125 == reckoning.BUILDER_MIBPS
