@@ -12,7 +12,7 @@ import importlib
 CORE: tuple[str, ...] = ("keys", "snapshots", "images", "image_attributes", "state")
 """Images, keys, parameters: what every command of kiln stands on."""
 
-EXTENSIONS: tuple[str, ...] = ("lifecycle", "scaling")
+EXTENSIONS: tuple[str, ...] = ("lifecycle", "scaling", "appstream")
 """Auto Scaling and AppStream."""
 
 

@@ -105,4 +105,4 @@ class Process(Emulator):
     def stop(self) -> None:
         """End it."""
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)

@@ -12,7 +12,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -27,7 +26,7 @@ EXPIRED_KEY = "ASIAKILNEXPIRED00000"
 
 # moto reads these where it is imported; the account of its own backends would otherwise override every key.
 os.environ["MOTO_ACCOUNT_ID"] = ACCOUNT
-os.environ["MOTO_AMIS_PATH"] = str(Path(__file__).with_name("amis.json"))
+os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
 os.environ.setdefault("MOTO_ALLOW_NONEXISTENT_REGION", "false")
 
 import moto.core  # noqa: E402,F401
@@ -259,9 +258,8 @@ def main(argv: list[str] | None = None) -> int:
     server = make_server("127.0.0.1", options.port, Emulator(), threaded=True, request_handler=Handler)
     server.daemon_threads = True  # type: ignore[attr-defined]
     print(f"http://127.0.0.1:{server.server_port}", flush=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
-        server.serve_forever()
-    except (KeyboardInterrupt, SystemExit):
-        return 0
+    # Nothing is to be saved, and what a hook holds would wait for ever.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
+    server.serve_forever()
     return 0
