@@ -84,7 +84,7 @@ def written(data: BaseModel | dict[str, Any]) -> bytes:
     data:
         A model, or a mapping that JSON can hold.
     """
-    plain = data.model_dump(mode="json") if isinstance(data, BaseModel) else data
+    plain = data.model_dump(mode="json", by_alias=True) if isinstance(data, BaseModel) else data
     return (json.dumps(plain, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
