@@ -72,7 +72,7 @@ class Builder(Section):
     """``[image.NAME.appstream.builder]``: the image builder that the image is made on."""
 
     base: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,100}$")] = Field(
-        description="AppStream image to start from: AWS's own",
+        description="AppStream image to start from, one of AWS's own",
         examples=["AppStream-WinServer2022-10-08-2026"],
     )
     instance_type: InstanceType = Field(
@@ -92,6 +92,11 @@ class Builder(Section):
         default=None,
         description="role of the builder, its profile appstream_machine_role",
         examples=["arn:aws:iam::111122223333:role/kiln-builder"],
+    )
+    prepared: bool = Field(
+        default=False,
+        description="whether base has Ansible's account already; if not, see kiln builder seed",
+        examples=[True],
     )
     internet: bool = Field(default=False, description="whether AppStream gives it a way to the internet")
     connect: Literal["winrm", "ssh"] = Field(
