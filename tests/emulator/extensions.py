@@ -9,7 +9,15 @@ from __future__ import annotations
 
 import importlib
 
-CORE: tuple[str, ...] = ("keys", "snapshots", "images", "image_attributes", "state")
+CORE: tuple[str, ...] = (
+    "credentials",
+    "keys",
+    "snapshots",
+    "images",
+    "image_attributes",
+    "blocks",
+    "state",
+)
 """Images, keys, parameters: what every command of kiln stands on."""
 
 EXTENSIONS: tuple[str, ...] = ("lifecycle", "scaling", "appstream")
