@@ -1,8 +1,8 @@
-"""The clock that Auto Scaling and AppStream go by here: virtual, so that an hour of AWS's waiting takes no time.
+"""The clock that Auto Scaling and AppStream go by here: virtual, so that an hour of waiting takes no time.
 
-Each Describe of theirs moves it by the setting ``describe_seconds``; the action ``advance`` moves it by as much
-as a test wants. With nothing but :mod:`tests.emulator.lifecycle` installed it is the real one: what waits there
-for a hook is a real program.
+Each Describe of theirs moves it by the setting ``describe_seconds``; the action ``advance`` moves it by as
+much as a test wants. With nothing but :mod:`tests.emulator.lifecycle` installed it is the real one: what
+waits there for a hook is a real program.
 """
 
 from __future__ import annotations

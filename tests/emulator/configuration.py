@@ -109,8 +109,8 @@ def version(group: Any, specification: Plain) -> Any:
 
 
 def choice(group: Any, configuration: Configuration) -> Choice:
-    """What an instance started now would be; of a mixed policy always the first override, as with the strategy
-    ``prioritized`` while there is capacity."""
+    """What an instance started now would be; of a mixed policy always the first override, as with the
+    strategy ``prioritized`` while there is capacity."""
     if configuration.launch_config:
         config = group.autoscaling_backend.launch_configurations[configuration.launch_config]
         return Choice(config.image_id, config.instance_type, None)
@@ -127,6 +127,14 @@ def choice(group: Any, configuration: Configuration) -> Choice:
         {**named, "Version": str(used.number)},
         int(first.get("WeightedCapacity") or 1),
     )
+
+
+def fully_formed(group: Any, configuration: Configuration) -> None:
+    """Refuse a launch template whose image is not there, as AWS does before it takes one for a group."""
+    from tests.emulator import launching
+
+    if trouble := launching.missing(group, choice(group, configuration)):
+        raise ValidationError(f"You must use a valid fully-formed launch template. {trouble}")
 
 
 def image(group: Any, given: str) -> str:

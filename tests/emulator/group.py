@@ -1,7 +1,7 @@
 """What an Auto Scaling group does by itself as time goes by: launch, wait for hooks, judge health, replace.
 
-Moto starts instances at once and for good. Here each tick of :data:`TICK` seconds moves every instance on by at
-most one state, so that what a launcher sees does not depend on how often it looks.
+Moto starts instances at once and for good. Here each tick of :data:`TICK` seconds moves every instance on by
+at most one state, so that what a launcher sees does not depend on how often it looks.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def launch(group: Any, cause: str, now: float, pooled: bool = False) -> Any:
     activity = activities.begin(group, f"Launching a new EC2 instance: {instance.id}", cause, now, **details)
     state = InstanceState(instance, "Warmed:Pending" if pooled else "Pending", autoscaling_group=group)
     state.protected_from_scale_in = bool(group.new_instances_protected_from_scale_in) and not pooled
-    health, doomed = launching.health_tag(group, choice), launching.doomed(group, choice)
+    health, doomed = launching.health_tag(group, choice), launching.doomed(group, choice, instance)
     state.kiln = Life(choice, now, activity, health=health, doomed=doomed, pooled=pooled)
     (its.pool if pooled else group.instance_states).append(state)
     return state
@@ -287,8 +287,8 @@ def end_before_service(group: Any, state: Any, why: str, now: float) -> None:
 def _judge(group: Any, state: Any, now: float) -> None:
     """Look at the health of an instance in service, and have one replaced that is unhealthy.
 
-    EC2's and the load balancer's word counts only after the grace period, except for an instance that does not
-    run any more (https://docs.aws.amazon.com/autoscaling/ec2/userguide/health-check-grace-period.html).
+    EC2's and the load balancer's word counts only after the grace period, except for an instance that does
+    not run any more (https://docs.aws.amazon.com/autoscaling/ec2/userguide/health-check-grace-period.html).
     """
     its = life(state)
     if state.instance.state != "running":
@@ -298,9 +298,10 @@ def _judge(group: Any, state: Any, now: float) -> None:
             fall(group, state, "an EC2 instance status checks failure", now)
         elif "ELB" in str(group.health_check_type) and group.target_group_arns and target_ill(state, now):
             fall(group, state, "an ELB system health check failure", now)
-    if state.health_status == "Unhealthy" and not suspended(group, "ReplaceUnhealthy", "Terminate"):
-        if now >= its.ill_since + UNHEALTHY_SECONDS or state.instance.state != "running":
-            terminate(group, state, f"an instance was taken out of service in response to {its.ill}.", now)
+    shown = now >= its.ill_since + UNHEALTHY_SECONDS or state.instance.state != "running"
+    replaced = state.health_status == "Unhealthy" and not suspended(group, "ReplaceUnhealthy", "Terminate")
+    if shown and replaced:
+        terminate(group, state, f"an instance was taken out of service in response to {its.ill}.", now)
 
 
 def fall(group: Any, state: Any, why: str, now: float) -> None:

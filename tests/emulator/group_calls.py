@@ -64,13 +64,14 @@ def update(call: Any) -> Any:
     named = ("LaunchTemplate", "MixedInstancesPolicy", "LaunchConfigurationName")
     if refresh and refresh.desired and any(call.params.get(each) for each in named):
         raise ValidationError(
-            "An active instance refresh with a desired configuration exists. All configuration options derived "
-            "from the desired configuration are not available for update while the instance refresh is active."
+            "An active instance refresh with a desired configuration exists. All configuration options "
+            "derived from the desired configuration are not available for update while the instance refresh "
+            "is active."
         )
     for each in named[:2]:
         if given := call.params.get(each):
             key = "LaunchTemplate" if each == named[0] else "MixedInstancesPolicy"
-            configuration.choice(group, configuration.desired({key: given}))
+            configuration.fully_formed(group, configuration.desired({key: given}))
     answer = ORIGINAL["UpdateAutoScalingGroup"](call)
     keep(call, group)
     least, most = int(group.min_size or 0), int(group.max_size or 0)
@@ -130,7 +131,7 @@ def terminate(call: Any) -> Any:
 
 
 def set_health(call: Any) -> Any:
-    """SetInstanceHealth: ``Unhealthy`` counts for nothing in the grace period, unless that is not respected."""
+    """SetInstanceHealth: in the grace period ``Unhealthy`` counts only where that is not respected."""
     state, health, now = state_of(call, call.params["InstanceId"]), call.params["HealthStatus"], CLOCK.now()
     if health not in ("Healthy", "Unhealthy"):
         raise ValidationError("Valid instance health states are: [Healthy, Unhealthy].")

@@ -16,13 +16,13 @@ from moto.autoscaling.models import ASG_NAME_TAG
 from moto.core.exceptions import ServiceException
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
-from tests.emulator import configuration, control
+from tests.emulator import configuration, control, images, keys
 from tests.emulator.configuration import Choice, Configuration
 
 HEALTH_TAG = "kiln-test:health"
-"""Of an AMI or an instance: ``unhealthy`` fails EC2's status checks and the target group's, ``target-unhealthy``
-only the latter, ``after:SECONDS`` is healthy to the target group only so long after its launch, ``launch-error``
-ends as it begins."""
+"""Of an AMI or an instance: ``unhealthy`` fails EC2's status checks and the target group's,
+``target-unhealthy`` only the latter, ``after:SECONDS`` is healthy to the target group only so long after its
+launch, ``launch-error`` ends as it begins."""
 
 VCPU_QUOTAS = {
     **dict.fromkeys("acdhimrtz", "L-1216C47A"),
@@ -53,11 +53,11 @@ VCPU_ERROR = (
 )
 
 KEY_CHECKS: list[Callable[[Any, Choice], str]] = []
-"""Asked with group and choice before a launch; what is returned is why the volume's key cannot be used, and the
+"""Asked with group and choice before a launch; what is returned is why a snapshot's key cannot be used, and the
 instance ends as it begins."""
 
 LIMITS: list[Callable[[Any, str], float | None]] = []
-"""Asked with account, region's backend and quota code for a limit of vCPUs; None is none known."""
+"""Asked with EC2's backend and a quota code for a limit of vCPUs; None is none known."""
 
 
 def vcpus(instance_type: str) -> int:
@@ -93,13 +93,22 @@ def limit(ec2: Any, code: str) -> float | None:
     return next((found for ask in LIMITS if (found := ask(ec2, code)) is not None), None)
 
 
+def image(group: Any, choice: Choice) -> Any:
+    """The AMI as the group's account sees it; None where it does not."""
+    return images.find(group.account_id, group.region, choice.image_id)
+
+
+def missing(group: Any, choice: Choice) -> str:
+    """Why there is no such image for the account; empty where there is."""
+    return "" if image(group, choice) else f"The image id '[{choice.image_id}]' does not exist"
+
+
 def refused(group: Any, choice: Choice) -> str:
     """Why RunInstances would refuse; empty where it would not."""
-    ami = group.ec2_backend.amis.get(choice.image_id)
-    if ami is not None and ami.state != "available":
+    if trouble := missing(group, choice):
+        return f"{trouble}. Launching EC2 instance failed."
+    if image(group, choice).state != "available":
         return f"The image id '[{choice.image_id}]' is not available. Launching EC2 instance failed."
-    if choice.image_id in group.ec2_backend.deleted_amis:
-        return f"The image id '[{choice.image_id}]' does not exist. Launching EC2 instance failed."
     code = quota(choice.instance_type)
     allowed = limit(group.ec2_backend, code)
     if allowed is not None and used(group.ec2_backend)[code] + vcpus(choice.instance_type) > allowed:
@@ -107,16 +116,25 @@ def refused(group: Any, choice: Choice) -> str:
     return ""
 
 
-def doomed(group: Any, choice: Choice) -> str:
-    """Why an instance would end as it begins; empty where it would not."""
-    if any(check(group, choice) for check in KEY_CHECKS) or health_tag(group, choice) == "launch-error":
-        return CLIENT_ERROR
-    return ""
+def doomed(group: Any, choice: Choice, instance: Any) -> str:
+    """Why an instance ends as it begins; empty where it does not."""
+    volumes = [group.ec2_backend.get_volume(each.volume_id) for _, each in instance.get_block_device_mapping]
+    locked = [each for each in volumes if each.encrypted and not may_attach(group, each.kms_key_id)]
+    asked = any(check(group, choice) for check in KEY_CHECKS)
+    return CLIENT_ERROR if locked or asked or health_tag(group, choice) == "launch-error" else ""
+
+
+def may_attach(group: Any, key: str | None) -> bool:
+    """Whether Auto Scaling may start an instance from a volume with a key: the key's policy or a grant has to
+    name its role (AWS's user guide, ``key-policy-requirements-EBS-encryption``)."""
+    found = keys.find(group.account_id, group.region, key) if key else None
+    return found is None or keys.may_use(keys.service_role(group.account_id), found, keys.TO_ATTACH)
 
 
 def health_tag(group: Any, choice: Choice) -> str:
     """What the AMI's tag says of the health of its instances."""
-    return str(group.ec2_backend.tags.get(choice.image_id, {}).get(HEALTH_TAG, ""))
+    found = image(group, choice)
+    return str(found.ec2_backend.tags.get(found.id, {}).get(HEALTH_TAG, "")) if found else ""
 
 
 def place(group: Any) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Lifecycle hooks that wait, on moto's autoscaling: there a hook is kept and never asked.
 
 An instance that is launched or terminated while its group has hooks of that transition is in ``Pending:Wait``
-or ``Terminating:Wait`` until each was completed or its time was up; a heartbeat starts that time anew, up to a
-hundred times the timeout or 48 hours, as AWS documents. What follows is the business of whoever let it wait:
-:mod:`tests.emulator.group`, or, where only this module is installed, moto's own termination.
+or ``Terminating:Wait`` until each was completed or its time was up; a heartbeat starts that time anew, up to
+a hundred times the timeout or 48 hours, as AWS documents. What follows is the business of whoever let it
+wait: :mod:`tests.emulator.group`, or, where only this module is installed, moto's own termination.
 """
 
 from __future__ import annotations

@@ -96,8 +96,8 @@ class Refresh:
         return bool(kept["SkipMatching"]) and self.matches(state)
 
     def matches(self, state: Any) -> bool:
-        """Whether an instance already is what is wanted: same template and version, same type where the policy
-        lists types (``asg-instance-refresh-skip-matching``)."""
+        """Whether an instance already is what is wanted: same template and version, same type where the
+        policy lists types (``asg-instance-refresh-skip-matching``)."""
         chosen, own = configuration.choice(self.group, self.target), groups.life(state).choice
         listed = ((self.target.mixed or {}).get("LaunchTemplate") or {}).get("Overrides") or []
         types = {each.get("InstanceType") for each in listed} or {chosen.instance_type}

@@ -1,5 +1,5 @@
-"""StartInstanceRefresh, DescribeInstanceRefreshes, CancelInstanceRefresh, RollbackInstanceRefresh: moto has none
-of them."""
+"""StartInstanceRefresh, DescribeInstanceRefreshes, CancelInstanceRefresh, RollbackInstanceRefresh: moto has
+none of them."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def start(call: Any) -> Any:
     given = configuration.plain(call.params.get("Preferences") or {})
     before = configuration.of(group)
     target = configuration.desired(desired) if desired else before
-    configuration.choice(group, target)
+    configuration.fully_formed(group, target)
     refresh = Refresh(
         str(mock_random.uuid4()),
         group,

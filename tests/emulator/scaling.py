@@ -1,8 +1,8 @@
-"""Auto Scaling as it behaves over time, in place of moto's, whose groups are finished when they are asked for.
+"""Auto Scaling as it behaves over time, in place of moto's, whose groups are finished at once.
 
-:mod:`tests.emulator.group` says what a group does by itself, :mod:`tests.emulator.refresh` what a refresh does,
-:mod:`tests.emulator.group_calls` and :mod:`tests.emulator.refresh_calls` what the requests do; here they are put
-in moto's place.
+:mod:`tests.emulator.group` says what a group does by itself, :mod:`tests.emulator.refresh` what a refresh
+does, :mod:`tests.emulator.group_calls` and :mod:`tests.emulator.refresh_calls` what the requests do; here
+they are put in moto's place.
 """
 
 from __future__ import annotations

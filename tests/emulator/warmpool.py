@@ -1,8 +1,8 @@
 """A group's warm pool: instances that were started once and wait, stopped or running, until the group grows.
 
-Its size is what PutWarmPool documents: the difference of ``MaxGroupPreparedCapacity``, or the group's maximum,
-and the desired capacity, and at least ``MinSize``. A refresh replaces its instances after those in service
-(https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-overview.html).
+Its size is what PutWarmPool documents: the difference of ``MaxGroupPreparedCapacity``, or of the group's
+maximum, and the desired capacity, and at least ``MinSize``. A refresh replaces its instances after those in
+service (https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-overview.html).
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def drop(group: Any, state: Any, cause: str, now: float) -> None:
 
 
 def draw(group: Any, cause: str, now: float) -> Any:
-    """Take an instance of the pool into the group; None where none is ready, or a refresh would replace it."""
+    """Take an instance of the pool into the group; None where none is ready that a refresh would keep."""
     its = groups.course(group)
     late = {id(state) for state in outdated(group)}
     ready = [each for each in its.pool if each.lifecycle_state in WAITING.values() and id(each) not in late]
