@@ -105,9 +105,11 @@ def find(cloud: Cloud, region: str, name: str) -> tuple[Key | None, Refusal | No
     if state != "Enabled":
         hint = f"enable it: aws kms enable-key --region {region} --key-id {data['KeyId']}"
         return None, Refusal("key-disabled", f"{name} in {region} is {state}, not Enabled", hint)
-    if spec != "SYMMETRIC_DEFAULT" or data.get("KeyUsage") != "ENCRYPT_DECRYPT":
+    # What it is for may be left out where it is the usual.
+    usage = data.get("KeyUsage", "ENCRYPT_DECRYPT")
+    if spec != "SYMMETRIC_DEFAULT" or usage != "ENCRYPT_DECRYPT":
         hint = "name a symmetric key for encryption: EBS takes no other"
-        return None, Refusal("key-kind", f"{name} in {region} is a key of {spec}", hint)
+        return None, Refusal("key-kind", f"{name} in {region} is a key of {spec} for {usage}", hint)
     return Key(data["Arn"], region, data.get("KeyManager") == "CUSTOMER"), None
 
 

@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rich.filesize import decimal
+
 from kiln import config as kiln_toml
 from kiln import version_files
 from kiln.config import Config
@@ -62,7 +64,7 @@ def run(
     files = version_files.find(image, version)
     cloud = Cloud(publish.regions[0], names.run_id("publish"), profile)
     made = plan(cloud, settings, files)
-    lock = Lock(cloud, settings, of_image(image)) if made.steps and not only_plan else None
+    lock = Lock(cloud, settings, of_image(image))
     return carry_out(made, cloud, only_plan=only_plan, as_json=as_json, exit_code=exit_code, lock=lock)
 
 
@@ -108,6 +110,8 @@ def plan(cloud: Cloud, config: Config, files: VersionFiles) -> Plan:
         for place in places:
             _finish(subject, place, made)
         _retire(subject, made)
+    if made.refusals:
+        made.steps.clear()
     made.facts = {"version": version, "manifest_digest": files.manifest_digest, "regions": _facts(places)}
     return made
 
@@ -235,7 +239,7 @@ def _upload(subject: Subject, place: Place, made: Plan) -> None:
             made.refuse(*reason)
             return
         disk: Disk = subject.files.manifest.disk
-        size = f"{disk.virtual_bytes / 2**30:.0f} GiB, {disk.bytes / 1e9:.1f} GB as it lies here"
+        size = f"{decimal(disk.virtual_bytes)}, {decimal(disk.bytes)} as it lies here"
         what = f"go on with {begun[0]}" if begun else "to a new snapshot"
         does = f"upload {disk.file} ({size}) to {place.region}: {what}"
         if ready:

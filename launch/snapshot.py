@@ -28,10 +28,6 @@ _REFUSED = ("ValidationException", "ConflictException", "ResourceNotFoundExcepti
 
 _TRIES = 3
 
-_SAMPLES = 4
-"""Blocks of a copy whose checksums are compared; that all blocks are there is compared of every one."""
-
-
 @dataclass(frozen=True)
 class Wanted:
     """What a snapshot is to be.
@@ -235,8 +231,8 @@ def _settled(cloud: Cloud, region: str, at: str, looks: int = 0) -> str:
         raise
 
 
-def blocks(cloud: Cloud, region: str, snapshot: str) -> Iterator[tuple[int, str]]:
-    """List the blocks of a completed snapshot.
+def blocks(cloud: Cloud, region: str, snapshot: str) -> Iterator[int]:
+    """List the blocks of a completed snapshot: those that hold something.
 
     Parameters
     ----------
@@ -247,58 +243,15 @@ def blocks(cloud: Cloud, region: str, snapshot: str) -> Iterator[tuple[int, str]
 
     Yields
     ------
-    tuple of int and str
-        Number of a block, and the token by which it is read, in order.
+    int
+        Number of a block, in order.
     """
     client = cloud.client("ebs", region)
     token: dict[str, str] = {}
     while True:
         page = client.list_snapshot_blocks(SnapshotId=snapshot, MaxResults=10_000, **token)
         for each in page.get("Blocks", []):
-            yield each["BlockIndex"], each["BlockToken"]
+            yield each["BlockIndex"]
         if not page.get("NextToken"):
             return
         token = {"NextToken": page["NextToken"]}
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What a snapshot holds, as far as a copy of it is compared.
-
-    Parameters
-    ----------
-    indexes:
-        Numbers of its blocks, in order.
-    checksums:
-        Number of a block → sha256, base64, of a few blocks over its whole length.
-    """
-
-    indexes: tuple[int, ...]
-    checksums: dict[int, str]
-
-
-def sample(cloud: Cloud, region: str, snapshot: str) -> Sample:
-    """Read what a copy of a snapshot is compared by.
-
-    Parameters
-    ----------
-    cloud, region:
-        Where.
-    snapshot:
-        Its id; completed.
-
-    Returns
-    -------
-    Sample
-        All block numbers, and the checksums that AWS gives with :data:`_SAMPLES` blocks.
-    """
-    client = cloud.client("ebs", region)
-    found = tuple(blocks(cloud, region, snapshot))
-    step = max(1, (len(found) - 1) // max(1, _SAMPLES - 1))
-    checksums = {}
-    for index, token in found[::step][:_SAMPLES]:
-        answer = client.get_snapshot_block(SnapshotId=snapshot, BlockIndex=index, BlockToken=token)
-        # Its checksum, not its data: what was stored is what was summed when it was put.
-        answer["BlockData"].close()
-        checksums[index] = str(answer["Checksum"])
-    return Sample(tuple(index for index, _ in found), checksums)
