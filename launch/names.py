@@ -18,6 +18,8 @@ RUN = f"{PREFIX}run"
 REVOKED = f"{PREFIX}revoked"
 PROTECTED = f"{PREFIX}protected"
 TARGET = f"{PREFIX}target"
+SEEN = f"{PREFIX}seen"
+"""When a sweep first saw something whose age AWS does not tell."""
 
 
 def ami(project: str, image: str, version: str) -> str:

@@ -29,6 +29,9 @@ CHANNEL = ("channel", "way-back")
 
 _PROTECTED = "protected"
 
+_CHUNK = 200
+"""Values that a filter of EC2 takes."""
+
 
 @dataclass(frozen=True)
 class Need:
@@ -295,7 +298,7 @@ def _appstream(
             "SharedImagePermissionsList",
             Name=each["Name"],
         ):
-            add(version, UNSEEN, f"{each['Name']} is shared with {one['sharedAccountId']}")
+            add(version, "shared", f"{each['Name']} is shared with account {one['sharedAccountId']}")
 
 
 def _channels(
@@ -352,3 +355,32 @@ def _side_by_side(regions: Iterable[str], work: Callable[[str], Any]) -> dict[st
 def snapshots_of(place: Place) -> set[str]:
     """Return the snapshots of all AMIs of a place."""
     return {snapshot for each in place.amis.values() for snapshot in amis.snapshots(each)}
+
+
+def unused_snapshots(cloud: Cloud, region: str, snapshots: Iterable[str]) -> list[str]:
+    """Return those of some snapshots that no AMI of this account is made of, ours or not.
+
+    Parameters
+    ----------
+    cloud, region:
+        Where.
+    snapshots:
+        Ids.
+    """
+    wanted = sorted(snapshots)
+    used: set[str] = set()
+    with told(f"looking which AMIs use snapshots in {region}"):
+        for start in range(0, len(wanted), _CHUNK):
+            some = wanted[start : start + _CHUNK]
+            pages = (
+                cloud.client("ec2", region)
+                .get_paginator("describe_images")
+                .paginate(
+                    Owners=["self"],
+                    Filters=[{"Name": "block-device-mapping.snapshot-id", "Values": some}],
+                    IncludeDeprecated=True,
+                    IncludeDisabled=True,
+                )
+            )
+            used |= {one for page in pages for each in page["Images"] for one in amis.snapshots(each)}
+    return [each for each in wanted if each not in used]
