@@ -200,9 +200,13 @@ def _by_policy(policy: dict[str, Any], role: str | None, account: str, region: s
 def _names(statement: dict[str, Any], role: str | None, account: str) -> bool:
     named = statement.get("Principal", {})
     principals = ["*"] if named == "*" else _list(named.get("AWS", []) if isinstance(named, dict) else [])
-    # The account's root stands for what its policies allow, and no policy allows a service's own role a key.
-    wanted = {role} if role else {account, *(each for each in principals if f"::{account}:root" in each)}
-    return "*" in principals or bool(wanted & set(principals))
+    if "*" in principals:
+        return True
+    if role:
+        # The account's root stands for what its own policies allow, and none allows a service's role a key.
+        return role in principals
+    of_account = [each for each in principals if each == account or f"::{account}:" in each]
+    return any("/aws-service-role/" not in each for each in of_account)
 
 
 def _acts(statement: dict[str, Any], action: str) -> bool:

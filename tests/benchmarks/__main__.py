@@ -29,6 +29,8 @@ STEPS: tuple[tuple[str, list[str], dict[str, str]], ...] = (
     ),
     ("bake by Docker", [PYTHON, "-m", "tests.benchmarks.bake_by_docker"], {}),
     ("task coverage", [PYTHON, "-m", "tests.benchmarks.task_coverage"], {}),
+    ("upload", [PYTHON, "-m", "tests.benchmarks.upload"], {}),
+    ("publish to many regions", [PYTHON, "-m", "tests.benchmarks.publish_regions"], {}),
     ("figures", [PYTHON, "-m", "kiln.figures"], {}),
 )
 
