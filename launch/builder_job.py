@@ -147,8 +147,15 @@ def asked(job: Job, name: str, base: str) -> dict[str, Any]:
     }
 
 
+def became(job: Job) -> bool:
+    """Whether the image is there, or being made: the builder has done its part, and starts no more for it."""
+    return appstream_image.find(job.cloud, job.region, job.result) is not None
+
+
 def up(job: Job, say: Say) -> None:
-    """Make the builder, or start it, and wait until it runs."""
+    """Make the builder, or start it, and wait until it runs; not where it has become the image already."""
+    if became(job):
+        return
     builder_state.create(job.cloud, job.region, asked(job, job.name, job.base), say)
     builder_state.running(job.cloud, job.region, job.name, say)
 
@@ -164,6 +171,8 @@ def inside(job: Job, say: Say) -> Iterator[Host]:
 
 def provision(job: Job, say: Say) -> None:
     """Run the playbook of the image on the builder, and mark that it was run."""
+    if became(job):
+        return
     log = paths.cache_dir() / "builder" / f"{job.result}.log"
     image = job.config.select(job.image)
     known = {
@@ -189,7 +198,7 @@ def provision(job: Job, say: Say) -> None:
 
 def become_image(job: Job, say: Say) -> None:
     """Fill the catalogue, and let the builder become the image; nothing where the image is there."""
-    if appstream_image.find(job.cloud, job.region, job.result) is not None:
+    if became(job):
         return
     with inside(job, say) as host:
         assistant.catalogue(host, job.said.applications, say)

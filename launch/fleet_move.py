@@ -148,7 +148,7 @@ def add(
     old, name = _roles(target, kind, found)
     there = found.members.get(name)
     instance_type = target.instance_type or (there or old)["InstanceType"]
-    if there is None:
+    if there is None or there["State"] == "STOPPED":
         fleet_quota.judge(made, cloud, region, instance_type, "fleet", _capacity(old), name)
     open_ = fleet.sessions(cloud, region, old)
     made.facts["sessions"] = open_

@@ -273,8 +273,8 @@ def _settings(made: Plan, cloud: Cloud, target: FleetTarget, family: Family) -> 
         capacity = max((now.get("ComputeCapacityStatus") or {}).get("Desired") or 0, 1)
     if target.subnets is not None and "subnets" in changed:
         _subnets(made, cloud, region, target.subnets, capacity)
-    if now["State"] != "RUNNING" or changed & {"capacity", "instance_type"}:
-        # What runs has its quota.
+    if changed & {"capacity", "instance_type"}:
+        # What is there already has its quota.
         fleet_quota.judge(made, cloud, region, instance_type, "fleet", capacity, now["Name"])
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from botocore.exceptions import ClientError
+
 from launch.appstream import listed
 from launch.cloud import Cloud
 from launch.plan import Plan
-from launch.trouble import told
+from launch.trouble import code, told
 
 SERVICE = "appstream2"
 """What Service Quotas calls AppStream."""
@@ -46,12 +48,21 @@ def read(cloud: Cloud, region: str, instance_type: str, use: Use) -> float | Non
     # Applied values are listed only where they differ from the default or were asked for.
     with told(f"reading the quota of {instance_type} in {region}"):
         for operation in ("list_service_quotas", "list_aws_default_service_quotas"):
-            pages = client.get_paginator(operation).paginate(ServiceCode=SERVICE)
-            for quota in (each for page in pages for each in page.get("Quotas", [])):
+            for quota in _listed(client, operation):
                 name = quota["QuotaName"].lower()
                 if instance_type.lower() in name.split() and use in name:
                     return float(quota["Value"])
     return None
+
+
+def _listed(client: Any, operation: str) -> list[dict[str, Any]]:
+    try:
+        pages = client.get_paginator(operation).paginate(ServiceCode=SERVICE)
+        return [quota for page in pages for quota in page.get("Quotas", [])]
+    except ClientError as error:
+        if code(error) == "NoSuchResourceException":
+            return []
+        raise
 
 
 def used(cloud: Cloud, region: str, instance_type: str, but: str) -> int:

@@ -1,0 +1,328 @@
+"""A fleet comes to what its channel names: live where it may, stopped where it must be, moved to another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kiln.config import Config
+from kiln.errors import Exit, KilnError, RefusedError
+from launch import fleet, fleet_plan
+from launch.cloud import Cloud
+from launch.execute import carry_out
+from launch.plan import Plan
+from launch.records import Records, Revocation, now, written
+from tests.aws import streaming
+from tests.aws.conftest import ACCOUNT, REGION, Seeded
+from tests.aws.streaming import FIRST, SECOND, name, reach, sent, state
+from tests.emulator.handle import Emulator
+
+Clients = Callable[..., Any]
+
+GENERAL = "GeneralPurpose.xlarge"
+
+
+def planned(cloud: Cloud, config: Config, *, version: str | None = None, allow_stop: bool = False) -> Plan:
+    return fleet_plan.plan(cloud, config, "readers", version, allow_stop)
+
+
+def refusals(made: Plan) -> dict[str, str]:
+    for each in made.refusals:
+        assert "\n" not in each.what + each.hint
+    return {each.check: f"{each.what} | {each.hint}" for each in made.refusals}
+
+
+def stages(made: Plan) -> list[str]:
+    return [step.stage for step in made.steps]
+
+
+def imported(client: Clients, version: str) -> None:
+    """An AppStream image of a version that is there already."""
+    ami = streaming.windows_ami(client, version)
+    appstream = client("appstream")
+    appstream.create_imported_image(Name=name(version), SourceAmiId=ami, IamRoleArn=streaming.ROLE)
+    for _ in range(300):
+        if appstream.describe_images(Names=[name(version)])["Images"][0]["State"] == "AVAILABLE":
+            return
+    raise AssertionError(version)
+
+
+@pytest.fixture
+def config(kiln_toml: Path, seeded: Seeded) -> Config:
+    return streaming.write(kiln_toml)
+
+
+@pytest.fixture
+def custom(client: Clients, seeded: Seeded) -> None:
+    """A fleet of instances of imported images, on the first version."""
+    streaming.import_role(client)
+    imported(client, FIRST)
+    streaming.put(client, seeded, image=name(FIRST), instance_type=GENERAL)
+
+
+def test_the_image_is_imported_and_changed_while_the_fleet_runs(
+    cloud: Cloud, config: Config, client: Clients, emulator: Emulator, custom: None
+) -> None:
+    streaming.windows_ami(client, SECOND)
+    streaming.promote(client, SECOND)
+    before = len(emulator.requests())
+    made = planned(cloud, config)
+    assert not emulator.mutating(before), "a plan changes nothing"
+    assert stages(made) == ["import", "fleet"] and not made.refusals
+    assert made.facts["image"] == {"before": name(FIRST), "after": name(SECOND)}
+    assert made.facts["version"] == {"before": FIRST, "after": SECOND}
+    assert any("open keep the old image" in note for note in made.notes)
+    announced = {request.operation for step in made.steps for request in step.requests}
+    assert carry_out(made, cloud) is Exit.DONE
+    done = sent(emulator, before)
+    assert done == ["CreateImportedImage", "UpdateFleet"] and set(done) <= announced
+    found = state(client, "kiln-readers")
+    assert found["State"] == "RUNNING" and found["ImageName"] == name(SECOND)
+    again = planned(cloud, config)
+    assert not again.steps and not again.refusals
+    # And back, to a version by its name: live as well.
+    assert carry_out(planned(cloud, config, version=FIRST), cloud) is Exit.DONE
+    assert state(client, "kiln-readers")["ImageName"] == name(FIRST)
+    assert all(each["valid"] for each in emulator.requests(before))
+
+
+def test_what_may_change_live_does_and_what_may_not_needs_a_stop(
+    cloud: Cloud, kiln_toml: Path, client: Clients, emulator: Emulator, seeded: Seeded, custom: None
+) -> None:
+    streaming.promote(client, FIRST)
+    live = 'display_name = "Radiology"\ncapacity = 3\nidle_minutes = 20\ndisconnect_minutes = 5\n'
+    config = streaming.write(kiln_toml, target=live)
+    before = len(emulator.requests())
+    made = planned(cloud, config)
+    assert stages(made) == ["fleet"] and "live" in made.steps[0].does
+    assert {each["field"] for each in made.facts["changes"]} == {
+        "display_name",
+        "capacity",
+        "idle_minutes",
+        "disconnect_minutes",
+    }
+    carry_out(made, cloud)
+    assert sent(emulator, before) == ["UpdateFleet"]
+    found = state(client, "kiln-readers")
+    assert found["DisplayName"] == "Radiology" and found["IdleDisconnectTimeoutInSeconds"] == 1200
+    assert found["ComputeCapacityStatus"]["Desired"] == 3 and found["State"] == "RUNNING"
+
+    emulator.admin("appstream_session", account=ACCOUNT, region=REGION, fleet="kiln-readers", user="ada")
+    fixed = f'{live}session_hours = 8\nview = "DESKTOP"\nsubnets = ["{seeded.subnets[0]}"]\n'
+    config = streaming.write(kiln_toml, target=fixed)
+    refused = refusals(planned(cloud, config))["needs-stop"]
+    assert "1 sessions" in refused and "--allow-stop" in refused and "session hours" in refused
+    made = planned(cloud, config, allow_stop=True)
+    assert any("1 sessions on fleet kiln-readers end" in note for note in made.notes)
+    before = len(emulator.requests())
+    assert carry_out(made, cloud) is Exit.DONE
+    assert sent(emulator, before) == [
+        "TagResource",
+        "StopFleet",
+        "UpdateFleet",
+        "StartFleet",
+        "UntagResource",
+    ]
+    found = state(client, "kiln-readers")
+    assert found["State"] == "RUNNING" and found["StreamView"] == "DESKTOP"
+    assert found["MaxUserDurationInSeconds"] == 8 * 3600
+    assert found["VpcConfig"] == {
+        "SubnetIds": [seeded.subnets[0]],
+        "SecurityGroupIds": [seeded.security_group],
+    }
+    assert not planned(cloud, config).steps
+
+
+def test_a_fleet_that_was_stopped_for_a_change_is_started_whatever_happens(
+    cloud: Cloud, kiln_toml: Path, client: Clients, emulator: Emulator, custom: None
+) -> None:
+    streaming.promote(client, FIRST)
+    config = streaming.write(kiln_toml, target="session_hours = 8\n")
+    emulator.faults(
+        [
+            {
+                "service": "appstream",
+                "operation": "UpdateFleet",
+                "fault": "error",
+                "code": "InvalidParameterCombinationException",
+                "message": "no",
+            }
+        ]
+    )
+    with pytest.raises(KilnError, match="InvalidParameterCombinationException"):
+        carry_out(planned(cloud, config, allow_stop=True), cloud)
+    reach(client, "kiln-readers", "RUNNING")
+    arn = state(client, "kiln-readers")["Arn"]
+    assert fleet.RESTART not in client("appstream").list_tags_for_resource(ResourceArn=arn)["Tags"]
+
+    # Killed between stop and start: the mark says that it is to run, and the next run starts it.
+    appstream = client("appstream")
+    appstream.tag_resource(ResourceArn=arn, Tags={fleet.RESTART: "killed"})
+    appstream.stop_fleet(Name="kiln-readers")
+    reach(client, "kiln-readers", "STOPPED")
+    made = planned(cloud, config)
+    assert [step.does.split(",")[0] for step in made.steps] == [
+        "change fleet kiln-readers",
+        "start fleet kiln-readers again",
+    ]
+    carry_out(made, cloud)
+    assert state(client, "kiln-readers")["State"] == "RUNNING"
+    assert not planned(cloud, config).steps
+
+
+@pytest.fixture
+def scaled(client: Clients, seeded: Seeded) -> None:
+    """A fleet of AWS's own image, with scaling, beside an imported image that is ready."""
+    streaming.import_role(client)
+    imported(client, FIRST)
+    streaming.put(client, seeded)
+    scaling = client("application-autoscaling")
+    where = {
+        "ServiceNamespace": "appstream",
+        "ResourceId": "fleet/kiln-readers",
+        "ScalableDimension": "appstream:fleet:DesiredCapacity",
+    }
+    scaling.register_scalable_target(**where, MinCapacity=1, MaxCapacity=5)
+    metric = {"PredefinedMetricType": "AppStreamAverageCapacityUtilization"}
+    scaling.put_scaling_policy(
+        **where,
+        PolicyName="half",
+        PolicyType="TargetTrackingScaling",
+        TargetTrackingScalingPolicyConfiguration={
+            "TargetValue": 50.0,
+            "PredefinedMetricSpecification": metric,
+        },
+    )
+    scaling.put_scheduled_action(
+        **where,
+        ScheduledActionName="morning",
+        Schedule="cron(0 7 * * ? *)",
+        ScalableTargetAction={"MinCapacity": 2},
+    )
+
+
+def test_an_imported_image_needs_a_new_fleet_and_the_stack_moves(
+    cloud: Cloud, kiln_toml: Path, client: Clients, emulator: Emulator, scaled: None
+) -> None:
+    streaming.promote(client, FIRST)
+    bare = streaming.write(kiln_toml)
+    assert "Accelerated" in refusals(planned(cloud, bare, allow_stop=True))["instance-type"]
+    config = streaming.write(kiln_toml, target=f'instance_type = "{GENERAL}"\n')
+    emulator.admin("appstream_session", account=ACCOUNT, region=REGION, fleet="kiln-readers", user="ada")
+    refused = refusals(planned(cloud, config))["needs-stop"]
+    assert "1 sessions" in refused and "kiln-readers-custom" in refused
+    made = planned(cloud, config, allow_stop=True)
+    assert stages(made) == ["new fleet", "new fleet", "new fleet", "move", "old fleet"], made.as_json()
+    before = len(emulator.requests())
+    # Killed after the old fleet has left the stack: the stack shows none, and the marks tell what is left.
+    emulator.faults(
+        [
+            {
+                "service": "appstream",
+                "operation": "AssociateFleet",
+                "fault": "error",
+                "code": "LimitExceededException",
+            }
+        ]
+    )
+    with pytest.raises(KilnError, match="LimitExceededException"):
+        carry_out(made, cloud)
+    appstream = client("appstream")
+    assert appstream.list_associated_fleets(StackName="kiln-readers")["Names"] == []
+    left = planned(cloud, config, allow_stop=True)
+    assert "make fleet" not in " ".join(step.does for step in left.steps)
+    assert carry_out(left, cloud) is Exit.DONE
+    assert sent(emulator, before).count("CreateFleet") == 1
+    new, old = state(client, "kiln-readers-custom"), state(client, "kiln-readers")
+    assert new["State"] == "RUNNING" and old["State"] == "STOPPED"
+    assert new["ImageName"] == name(FIRST) and new["InstanceType"] == GENERAL
+    for kept in ("VpcConfig", "DisplayName", "MaxUserDurationInSeconds", "IdleDisconnectTimeoutInSeconds"):
+        assert new[kept] == old[kept], kept
+    assert new["ComputeCapacityStatus"]["Desired"] == 2
+    tags = appstream.list_tags_for_resource(ResourceArn=new["Arn"])["Tags"]
+    assert tags["team"] == "imaging" and not [
+        key for key in tags if key.startswith((fleet.REPLACES, fleet.STACK))
+    ]
+    assert appstream.list_associated_fleets(StackName="kiln-readers")["Names"] == ["kiln-readers-custom"]
+    scaling = client("application-autoscaling")
+    target = scaling.describe_scalable_targets(
+        ServiceNamespace="appstream", ResourceIds=["fleet/kiln-readers-custom"]
+    )["ScalableTargets"][0]
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (1, 5)
+    policies = scaling.describe_scaling_policies(
+        ServiceNamespace="appstream", ResourceId="fleet/kiln-readers-custom"
+    )["ScalingPolicies"]
+    assert [policy["PolicyName"] for policy in policies] == ["half"]
+    actions = scaling.describe_scheduled_actions(
+        ServiceNamespace="appstream", ResourceId="fleet/kiln-readers-custom"
+    )["ScheduledActions"]
+    assert [action["ScheduledActionName"] for action in actions] == ["morning"]
+    done = planned(cloud, config)
+    assert not done.steps and not done.refusals and done.facts["fleet"] == "kiln-readers-custom"
+    assert all(each["valid"] for each in emulator.requests(before))
+
+
+def test_what_stands_in_the_way_is_told_before_anything_changes(
+    cloud: Cloud, kiln_toml: Path, client: Clients, emulator: Emulator, seeded: Seeded
+) -> None:
+    config = streaming.write(kiln_toml)
+    before = len(emulator.requests())
+    assert "kiln.toml" in refusals(planned(cloud, config))["fleet"]
+    streaming.import_role(client)
+    imported(client, FIRST)
+    streaming.put(client, seeded, image=name(FIRST), instance_type=GENERAL)
+    assert "kiln promote slicer@" in refusals(planned(cloud, config))["channel"]
+    assert "kiln publish slicer@" in refusals(planned(cloud, config, version=SECOND))["appstream-image"]
+    client("ssm").put_parameter(Name="/kiln/slicer/stable", Value="AppStream-other", Type="String")
+    assert "no version of slicer" in refusals(planned(cloud, config))["channel"]
+    streaming.promote(client, FIRST)
+
+    graphics = streaming.write(kiln_toml, target='instance_type = "Accelerated.g4dn.xlarge"\n')
+    assert "Service Quotas" in refusals(planned(cloud, graphics, allow_stop=True))["quota"]
+    wrong = streaming.write(kiln_toml, target='subnets = ["subnet-0123456789abcdef0"]\n')
+    assert "subnet-0123456789abcdef0" in refusals(planned(cloud, wrong, allow_stop=True))["subnets"]
+    role = streaming.write(kiln_toml, target=f'role = "arn:aws:iam::{ACCOUNT}:role/nobody"\n')
+    assert "no role nobody" in refusals(planned(cloud, role, allow_stop=True))["role"]
+    other = streaming.write(kiln_toml, target='instance_type = "stream.standard.large"\n')
+    assert any("keeps its GeneralPurpose" in note for note in planned(cloud, other, allow_stop=True).notes)
+
+    records = Records(cloud, config)
+    revoked = Revocation(image="slicer", version=FIRST, who="ada", when=now(), why="a bad extension")
+    key = records.version_key("slicer", FIRST, "revoked.json")
+    client("s3").put_object(Bucket=records.bucket, Key=key, Body=written(revoked))
+    assert "a bad extension" in refusals(planned(cloud, config))["revoked"]
+    changed = [each for each in sent(emulator, before) if each not in ("CreateImportedImage", "CreateFleet")]
+    assert set(changed) <= {"CreateStack", "AssociateFleet", "StartFleet"}, (
+        "only the test itself changed something"
+    )
+
+
+def test_an_image_that_is_revoked_in_the_middle_of_an_apply_never_comes_to_the_fleet(
+    cloud: Cloud, config: Config, client: Clients, emulator: Emulator, custom: None
+) -> None:
+    streaming.windows_ami(client, SECOND)
+    streaming.promote(client, SECOND)
+    made = planned(cloud, config)
+    records = Records(cloud, config)
+    revoked = Revocation(image="slicer", version=SECOND, who="ada", when=now(), why="a bad extension")
+    key = records.version_key("slicer", SECOND, "revoked.json")
+    client("s3").put_object(Bucket=records.bucket, Key=key, Body=written(revoked))
+    with pytest.raises(RefusedError, match="revoked meanwhile by ada"):
+        carry_out(made, cloud)
+    assert state(client, "kiln-readers")["ImageName"] == name(FIRST)
+
+
+def test_what_a_fleet_complains_about_is_explained(client: Clients) -> None:
+    shape = client("appstream").meta.service_model.shape_for("FleetErrorCode")
+    assert len(shape.enum) > 25
+    unexplained = [each for each in shape.enum if fleet.hint_for(each) == fleet.hint_for("no such code")]
+    assert unexplained == ["VALIDATION_ERROR"], "which is an image's, not a fleet's"
+
+
+def test_names_of_siblings_fit() -> None:
+    assert fleet.sibling("kiln-readers", "CUSTOM") == "kiln-readers-custom"
+    long = fleet.sibling("x" * 101, "NATIVE")
+    assert len(long) == 101 and long.endswith("-native") and long != fleet.sibling("x" * 100, "NATIVE")
