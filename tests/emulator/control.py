@@ -9,6 +9,15 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+Answer = tuple[int, list[tuple[str, str]], bytes]
+"""Status, headers and body."""
+
+GATES: list[Callable[[Any, dict[str, Any]], Answer | None]] = []
+"""Asked of a request and its WSGI environment before it is acted upon; one that answers ends it."""
+
+OWN: dict[tuple[str, str], Callable[[Any, dict[str, Any]], Answer]] = {}
+"""Service and operation → what answers in place of moto, without :data:`LOCK`."""
+
 LOCK = threading.RLock()
 """Held while moto answers: it was not made for requests that act side by side."""
 

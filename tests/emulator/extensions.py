@@ -15,7 +15,13 @@ CORE: tuple[str, ...] = (
     "snapshots",
     "images",
     "image_attributes",
+    "usage",
     "blocks",
+    "templates",
+    "running",
+    "parameters",
+    "quotas",
+    "regions",
     "state",
 )
 """Images, keys, parameters: what every command of kiln stands on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -62,9 +63,9 @@ class Emulator:
         found: dict[str, Any] = self._ask("settings", values, method="POST")
         return found
 
-    def state(self) -> dict[str, Any]:
-        """All resources: kind → ``account/region/name`` → what it is, without ids and times."""
-        found: dict[str, Any] = self._ask("state")
+    def state(self, *, raw: bool = False) -> dict[str, Any]:
+        """All resources: kind → ``account/region/name`` → what it is; without ids and times unless ``raw``."""
+        found: dict[str, Any] = self._ask("state?raw=1" if raw else "state")
         return found
 
     def held(self, seconds: float = 30) -> dict[str, str] | None:
@@ -76,9 +77,40 @@ class Emulator:
         """Let go of what hooks hold, with ``drop`` unanswered; return how many it were."""
         return int(self._ask("release", {"drop": drop}, method="POST"))
 
+    def fork(self) -> Copy:
+        """Return a copy with all that is in this one; ended by its ``stop``, or with this one."""
+        made = self._ask("fork", method="POST")
+        return Copy(f"http://127.0.0.1:{made['port']}", made["pid"])
+
     def admin(self, name: str, **arguments: Any) -> Any:
         """Make something happen that no request of AWS does; see ``control.action`` in the modules."""
         return self._ask(f"do/{name}", arguments, method="POST")
+
+
+class Copy(Emulator):
+    """A copy of an emulator, as a context manager.
+
+    Parameters
+    ----------
+    endpoint:
+        Its address.
+    pid:
+        Its process.
+    """
+
+    def __init__(self, endpoint: str, pid: int) -> None:
+        super().__init__(endpoint)
+        self._pid = pid
+
+    def __enter__(self) -> Copy:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End it."""
+        os.kill(self._pid, signal.SIGKILL)
 
 
 class Process(Emulator):

@@ -509,7 +509,7 @@ def _state(backend: Any, image: Any) -> tuple[str, dict[str, Any]] | None:
     for mapping in image.block_device_mappings:
         ebs = dict(mapping.get("Ebs") or {})
         snapshot = backend.snapshots.get(ebs.pop("SnapshotId", None))
-        content = {"key": snapshot.kms_key_id, "tags": ec2.tags_of(backend, snapshot.id)} if snapshot else None
+        content = snapshots.shown(backend, snapshot) if snapshot else None
         disks.append({"device": mapping["DeviceName"], **ebs, "snapshot": content})
     return image.name, {
         **{key: shown[key] for key in names},

@@ -123,7 +123,6 @@ class Recorder:
             agent=environ.get("HTTP_USER_AGENT", ""),
             start=time.monotonic(),
         )
-        asked.body = b""
         with self._lock:
             self.entries.append(entry)
         return entry
@@ -131,6 +130,8 @@ class Recorder:
     def answered(self, entry: Entry, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         """Keep what was answered."""
         entry.status, entry.end = status, time.monotonic()
+        # Data is not kept: a disk goes through here.
+        entry.asked.body = b""
         if len(body) <= KEPT:
             entry.headers, entry.answer = dict(headers), body
 

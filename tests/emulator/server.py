@@ -15,23 +15,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qs
 
-ACCOUNT = "111122223333"
-"""The account of whoever calls with keys that the emulator was not told of."""
-
-OTHER_ACCOUNT_KEY = "AKIAKILN"
-"""``AKIAKILN`` and twelve digits is an access key of the account of that number."""
-
-EXPIRED_KEY = "ASIAKILNEXPIRED00000"
-"""An access key whose session has expired."""
-
-# moto reads these where it is imported; the account of its own backends would otherwise override every key.
-os.environ["MOTO_ACCOUNT_ID"] = ACCOUNT
+# moto reads these where it is imported.
 os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
-os.environ.setdefault("MOTO_ALLOW_NONEXISTENT_REGION", "false")
-
-import moto.core  # noqa: E402,F401
-
-del os.environ["MOTO_ACCOUNT_ID"]
+os.environ.pop("MOTO_ACCOUNT_ID", None)
 
 from moto.moto_server.werkzeug_app import (  # noqa: E402
     DomainDispatcherApplication,
@@ -40,17 +26,11 @@ from moto.moto_server.werkzeug_app import (  # noqa: E402
 )
 from werkzeug.serving import make_server  # noqa: E402
 
-from tests.emulator import control, extensions, faults, recorder, understand  # noqa: E402
+from tests.emulator import control, extensions, faults, fork, recorder, state, understand  # noqa: E402
+from tests.emulator.control import Answer  # noqa: E402
 from tests.emulator.understand import Asked  # noqa: E402
 
-Answer = tuple[int, list[tuple[str, str]], bytes]
 Start = Callable[..., Any]
-
-GATES: list[Callable[[Asked, dict[str, Any]], Answer | None]] = []
-"""Asked before moto is: credentials, regions. One that answers ends the request."""
-
-FAST: dict[tuple[str, str], Callable[[Asked, dict[str, Any]], Answer]] = {}
-"""Service and operation → what answers in place of moto, where moto would cost too much."""
 
 INVALID: dict[str, str] = {"ec2": "InvalidParameterValue", "autoscaling": "ValidationError", "s3": "InvalidRequest"}
 """Service → its code for a request that is not what its model says; the others say ValidationException."""
@@ -74,6 +54,12 @@ class Emulator:
         self.rules.set([])
         self.record.clear()
         self.seen.clear()
+
+    def listen(self, port: int) -> Any:
+        """Make a server of this application on 127.0.0.1."""
+        server = make_server("127.0.0.1", port, self, threaded=True, request_handler=Handler)
+        server.daemon_threads = True  # type: ignore[attr-defined]
+        return server
 
     def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         if environ["PATH_INFO"].startswith("/kiln-api/"):
@@ -137,11 +123,15 @@ class Emulator:
         if wrong and asked.service:
             return faults.answer(asked, 400, INVALID.get(asked.service, "ValidationException"), "; ".join(wrong))
         with control.LOCK:
-            for gate in GATES:
+            for gate in control.GATES:
                 if refused := gate(asked, environ):
                     return refused
-            fast = FAST.get((asked.service, asked.operation))
-            answer = fast(asked, environ) if fast else self._moto(asked, environ)
+        own = control.OWN.get((asked.service, asked.operation))
+        if own:
+            answer = own(asked, environ)
+        else:
+            with control.LOCK:
+                answer = self._moto(asked, environ)
         if not recorder.mutating(asked):
             self.seen[_key(asked)] = answer
         return answer
@@ -199,9 +189,11 @@ class Emulator:
         if path == "reset":
             control.reset()
             return None
+        if path == "fork":
+            return fork.fork(lambda server: server.serve_forever(), lambda: self.listen(0))
         if path == "state":
             with control.LOCK:
-                return {kind: function() for kind, function in sorted(control.STATES.items())}
+                return state.all_of_it(raw="raw" in query)
         if path.startswith("do/"):
             with control.LOCK:
                 return control.ACTIONS[path.removeprefix("do/")](**(data or {}))
@@ -215,20 +207,6 @@ def _key(asked: Asked) -> Any:
 def _until_gone(connection: socket.socket, seconds: float) -> None:
     """Wait until the client closes its side, or for so long."""
     select.select([connection], [], [], seconds)
-
-
-def gate_of_credentials(asked: Asked, environ: dict[str, Any]) -> Answer | None:
-    """Expired keys end here; a key with an account in it is let through as that account's."""
-    key = asked.access_key
-    if key == EXPIRED_KEY:
-        code = "RequestExpired" if asked.service == "ec2" else "ExpiredToken"
-        return faults.answer(asked, 400, code, "The security token included in the request is expired")
-    if key.startswith(OTHER_ACCOUNT_KEY) and key[len(OTHER_ACCOUNT_KEY) :].isdigit():
-        environ["HTTP_X_MOTO_ACCOUNT_ID"] = key[len(OTHER_ACCOUNT_KEY) :]
-    return None
-
-
-GATES.append(gate_of_credentials)
 
 
 class Handler(MotoRequestHandler):
@@ -255,11 +233,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     options = parser.parse_args(argv)
     extensions.install()
-    server = make_server("127.0.0.1", options.port, Emulator(), threaded=True, request_handler=Handler)
-    server.daemon_threads = True  # type: ignore[attr-defined]
+    server = Emulator().listen(options.port)
     print(f"http://127.0.0.1:{server.server_port}", flush=True)
     # Nothing is to be saved, and what a hook holds would wait for ever.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # copies that have ended leave nothing behind
     server.serve_forever()
     return 0

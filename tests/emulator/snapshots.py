@@ -13,6 +13,10 @@ NOWHERE = "vol-ffffffff"
 """Volume id that AWS shows for a snapshot that was copied or uploaded."""
 
 
+LENT: dict[str, Any] = {}
+"""Snapshots of an image that is being launched: who may launch it need not see them."""
+
+
 class Origin:
     """What stands where moto expects the volume of a snapshot."""
 
@@ -304,12 +308,23 @@ def states() -> dict[str, Any]:
     return state.of_ec2("snapshots", _state)
 
 
-def _state(backend: Any, snapshot: Any) -> tuple[str, dict[str, Any]]:
-    view_ = view(snapshot)
-    return snapshot.description or snapshot.id, {
-        **{key: view_[key] for key in ("VolumeSize", "State", "Encrypted", "KmsKeyId", "OwnerId")},
-        "Tags": ec2.tags_of(backend, snapshot.id),
-        "SharedWith": sorted(snapshot.create_volume_permission_userids),
+def _state(backend: Any, snapshot: Any) -> tuple[str, dict[str, Any]] | None:
+    if snapshot.owner_id != backend.account_id:
+        return None
+    return snapshot.description or snapshot.id, shown(backend, snapshot)
+
+
+def shown(backend: Any, snapshot: Any) -> dict[str, Any]:
+    """What is compared of a snapshot."""
+    from tests.emulator import blocks
+
+    return {
+        "size": snapshot.volume.size,
+        "state": snapshot.status,
+        "key": snapshot.kms_key_id if snapshot.encrypted else None,
+        "tags": ec2.tags_of(backend, snapshot.id),
+        "shared": sorted(snapshot.create_volume_permission_userids),
+        "content": blocks.digest(snapshot),
     }
 
 
@@ -332,7 +347,8 @@ def install() -> None:
         kwargs = {**dict(zip(names, given, strict=False)), **more}
         source = None
         if kwargs.get("snapshot_id"):
-            source = find(self.account_id, self.region_name, kwargs.pop("snapshot_id"))
+            wanted = kwargs.pop("snapshot_id")
+            source = LENT.get(wanted) or find(self.account_id, self.region_name, wanted)
             if source.status != "completed":
                 raise ec2.refuse("IncorrectState", f"snapshot {source.id} is {source.status}")
         encrypted, key = keys.encryption(self, kwargs.get("encrypted"), kwargs.get("kms_key_id"))

@@ -6,6 +6,8 @@ Each module adds its kind of resource by ``control.state``; here is what moto it
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -39,6 +41,44 @@ def of_ec2(attribute: str, describe: Callable[[Any, Any], tuple[str, Any] | None
             described = describe(backend, resource)
             if described:
                 put(found, f"{account}/{region}/{described[0]}", described[1])
+    return found
+
+
+ID = re.compile(r"\b(ami|snap|i|vol|lt|sg|subnet|vpc|eni|rtb|igw|r|key|fleet)-[0-9a-f]{8,17}\b")
+UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
+STAMP = re.compile(r"\b\d{8}T\d{6}Z(?!-[0-9a-f]{8}\b(?!T))")
+"""A time in a key of S3; one that is a version's name is followed by eight digits of its inputs."""
+MOMENT = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?")
+RUN = {"run", "run_id", "token", "seconds", "expires", "etag", "kiln:run"}
+"""Keys whose values are another run's every time."""
+
+
+def normal(value: Any) -> Any:
+    """A value without ids, times and names of runs."""
+    if isinstance(value, dict):
+        return {normal(str(k)): "*" if str(k) in RUN else normal(v) for k, v in sorted(value.items(), key=str)}
+    if isinstance(value, list | tuple):
+        return [normal(each) for each in value]
+    if not isinstance(value, str):
+        return value
+    for pattern, put_ in ((ID, r"\1-*"), (UUID, "uuid"), (STAMP, "time"), (MOMENT, "time")):
+        value = pattern.sub(put_, value)
+    return value
+
+
+def all_of_it(*, raw: bool = False) -> dict[str, Any]:
+    """Every kind of resource: kind → ``account/region/name`` → what it is.
+
+    Parameters
+    ----------
+    raw:
+        With ids and times, for a person who looks for something.
+    """
+    found: dict[str, Any] = {}
+    for kind, function in sorted(control.STATES.items()):
+        found[kind] = {}
+        for name, what in function().items():
+            put(found[kind], name if raw else normal(name), what if raw else normal(what))
     return found
 
 
@@ -84,7 +124,7 @@ def templates() -> dict[str, Any]:
 def _named(backend: Any, data: dict[str, Any]) -> dict[str, Any]:
     image = data.get("ImageId")
     named = {**data, "ImageId": image_name(backend.account_id, backend.region_name, image)} if image else data
-    return {key: str(value) if key == "UserData" else value for key, value in sorted(named.items())}
+    return {key: str(value) if key == "UserData" else value for key, value in sorted(named.items()) if value}
 
 
 @control.state("instances")
@@ -187,11 +227,17 @@ def objects() -> dict[str, Any]:
                 last = versions[-1]
                 if not hasattr(last, "value"):
                     continue
-                found[f"{account}/{bucket.name}/{key}"] = {
-                    "sha256": hashlib.sha256(last.value).hexdigest(),
-                    "versions": len(versions),
-                }
+                put(found, f"{account}/{bucket.name}/{key}", {"sha256": _digest(last.value), "versions": len(versions)})
     return found
+
+
+def _digest(content: bytes) -> str:
+    """Digest of an object; of a JSON document without its times and ids."""
+    try:
+        content = json.dumps(normal(json.loads(content)), sort_keys=True).encode()
+    except ValueError:
+        pass
+    return hashlib.sha256(content).hexdigest()
 
 
 @control.state("target_groups")

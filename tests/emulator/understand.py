@@ -27,7 +27,7 @@ version of the interface."""
 
 CREDENTIAL = re.compile(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/aws4_request")
 BODIES_APART = {("ebs", "PutSnapshotBlock"), ("s3", "PutObject"), ("s3", "UploadPart")}
-"""Operations whose body is data, not parameters."""
+"""Operations whose body is data, not parameters: a word stands for it."""
 
 
 @dataclass
@@ -144,7 +144,7 @@ def _parse(asked: Asked, environ: dict[str, Any], fields: dict[str, list[str]]) 
             "method": request.method,
             "values": request.values,
             "headers": request.headers,
-            "body": b"" if apart else asked.body,
+            "body": b"data" if apart else asked.body,
             "url_path": request.path,
             "url_params": url_params,
         }
