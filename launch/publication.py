@@ -61,7 +61,7 @@ class Place:
     foreign:
         AMIs of its name that are something else.
     shared, parts:
-        Who may launch the AMI, and who may use each snapshot.
+        Who may launch the AMI, and who may use each snapshot; nothing where it is not available yet.
     record:
         What an earlier run has written of it.
     """
@@ -202,7 +202,7 @@ class Subject:
         place.failed = [each["ImageId"] for each in ours if ami.lost(each)]
         place.foreign = [each["ImageId"] for each in found if each not in ours and each["Name"] == self.name]
         place.record = self.records.read(self.record_key(region), Published)
-        if image is not None:
+        if image is not None and image["State"] == "available":
             with told(f"asking who may use {image['ImageId']}"):
                 place.shared = sharing.of_image(self.cloud, region, image["ImageId"])
                 place.parts = {

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.filesize import decimal
 
 from kiln import config as kiln_toml
@@ -63,7 +64,9 @@ def run(
     settings.records()
     files = version_files.find(image, version)
     cloud = Cloud(publish.regions[0], names.run_id("publish"), profile)
-    made = plan(cloud, settings, files)
+    # Hashing the disk takes a while.
+    with Console(stderr=True).status(f"looking at {files.folder} and at {len(publish.regions)} regions"):
+        made = plan(cloud, settings, files)
     lock = Lock(cloud, settings, of_image(image))
     return carry_out(made, cloud, only_plan=only_plan, as_json=as_json, exit_code=exit_code, lock=lock)
 
@@ -243,7 +246,7 @@ def _upload(subject: Subject, place: Place, made: Plan) -> None:
         what = f"go on with {begun[0]}" if begun else "to a new snapshot"
         does = f"upload {disk.file} ({size}) to {place.region}: {what}"
         if ready:
-            does = f"remove what other runs left beside {ready[0]}"
+            does = f"remove what other runs left in {place.region} beside {ready[0]}"
         allowed = snapshot.sending(place.region)
         made.add("upload", does, allowed, partial(publishing.upload, subject, wanted))
     made.add(
@@ -281,16 +284,16 @@ def _finish(subject: Subject, place: Place, made: Plan) -> None:
     region, image, count = place.region, place.image, len(made.steps)
     add = partial(made.add, "finish", lane=region)
     name = image["ImageId"] if image else subject.name
-    pending = image is None or image["State"] == "pending"
+    ready = image if image and image["State"] == "available" else None
     made_here = (region, "" if region == subject.home else region)
     touched = any(step.lane in made_here and step.stage != "records" for step in made.steps)
-    if (image is None and subject.source) or (image and image.get("ImdsSupport") != "v2.0"):
+    if ready.get("ImdsSupport") != "v2.0" if ready else subject.source:
         allowed = requests("ec2", region, "ModifyImageAttribute")
         add(f"let {name} in {region} take IMDSv2 only", allowed, partial(publishing.imds, subject, region))
     if change := _sharing(subject, place):
         do = partial(publishing.share, subject, region)
         add(f"{name} in {region}: {change}", sharing.changing(region), do)
-    if pending or (image and subject.deprecate_at(image) not in (None, ami.deprecated_at(image))):
+    if ready is None or subject.deprecate_at(ready) not in (None, ami.deprecated_at(ready)):
         days = subject.publish.deprecate_after_days
         allowed = requests("ec2", region, "EnableImageDeprecation")
         do = partial(publishing.deprecate, subject, region)

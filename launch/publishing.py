@@ -139,7 +139,7 @@ def conclude(subject: Subject, place: Place, say: Say) -> None:
         raise KilnError(f"{subject.name} in {region} is not as published: {'; '.join(seen)}", AGAIN) from None
     image = _image(subject, region)
     at = image["ImageId"]
-    if region != subject.home and place.record is None:
+    if region != subject.home and (place.record is None or place.record.ami != at):
         say(f"comparing the blocks of {at} with those of {subject.home}")
         if differs := subject.differs(region):
             raise KilnError(

@@ -28,6 +28,7 @@ _REFUSED = ("ValidationException", "ConflictException", "ResourceNotFoundExcepti
 
 _TRIES = 3
 
+
 @dataclass(frozen=True)
 class Wanted:
     """What a snapshot is to be.
@@ -131,33 +132,38 @@ def make(cloud: Cloud, wanted: Wanted, say: Say) -> str:
     KilnError
         The disk cannot be read, or AWS does not take it.
     """
-    ours = find(cloud, wanted.region, wanted.identity)
-    # The one of an earlier run that has come furthest; the rest is removed in the end.
-    ready: str | None = next((each["SnapshotId"] for each in ours if each["State"] == "completed"), None)
-    begun = [each["SnapshotId"] for each in ours if each["State"] == "pending"]
-    dead = [each["SnapshotId"] for each in ours if each["State"] not in ("completed", "pending")]
-    with disk.opened(wanted.path) as image:
-        for _ in range(_TRIES):
-            if ready:
-                break
-            if not begun:
-                begun = [_start(cloud, wanted, image.gib, dead)]
-            at = begun[0]
-            outcome = _fill(cloud, wanted, image, at, say)
-            if outcome == "completed":
-                ready = at
-            elif outcome != "pending":
-                dead.append(begun.pop(0))
-        else:
-            if not ready:
-                raise KilnError(f"AWS did not complete {at} in {wanted.region}", AGAIN)
-    for each in (*dead, *begun):
-        if each != ready:
+    ours: dict[str, list[str]] = {}
+    for each in find(cloud, wanted.region, wanted.identity):
+        ours.setdefault(each["State"], []).append(each["SnapshotId"])
+    ready, begun, dead = (ours.pop(state, []) for state in ("completed", "pending", "error"))
+    try:
+        if not ready:
+            with disk.opened(wanted.path) as image:
+                ready = [_upload(cloud, wanted, image, begun, dead, say)]
+    except OSError as error:
+        raise KilnError(f"uploading {wanted.path}: {error}", AGAIN) from error
+    # Two runs at the same time, or a request whose snapshot was not listed yet: one is enough.
+    for each in (*ready[1:], *begun, *dead, *(left for lefts in ours.values() for left in lefts)):
+        if each != ready[0]:
             delete(cloud, wanted.region, each)
         journal.remove(wanted.path.parent, each)
-    assert ready is not None
-    journal.remove(wanted.path.parent, ready)
-    return str(ready)
+    journal.remove(wanted.path.parent, ready[0])
+    return ready[0]
+
+
+def _upload(
+    cloud: Cloud, wanted: Wanted, image: disk.Disk, begun: list[str], dead: list[str], say: Say
+) -> str:
+    """Fill one that was begun, or a new one; what will never be completed goes from ``begun`` to ``dead``."""
+    for _ in range(_TRIES):
+        if not begun:
+            begun.append(_start(cloud, wanted, image.gib, dead))
+        outcome = _fill(cloud, wanted, image, begun[0], say)
+        if outcome == "completed":
+            return begun[0]
+        if outcome != "pending":
+            dead.append(begun.pop(0))
+    raise KilnError(f"AWS did not complete the snapshot of {wanted.path} in {wanted.region}", AGAIN)
 
 
 def _start(cloud: Cloud, wanted: Wanted, gib: int, dead: list[str]) -> str:

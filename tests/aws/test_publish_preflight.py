@@ -147,8 +147,11 @@ def test_quotas(cloud: Cloud, client: Client, emulator: Emulator) -> None:
     assert preflight.look(cloud, REGION, plain, new=False).refusals == []
 
 
-def test_regions(cloud: Cloud) -> None:
+def test_regions(cloud: Cloud, emulator: Emulator) -> None:
     assert preflight.not_enabled(cloud, list(REGIONS)) == []
     found = preflight.not_enabled(cloud, [REGION, "xx-nowhere-1"])
     assert [each.check for each in found] == ["region-enabled"]
     assert "xx-nowhere-1" in found[0].what
+    emulator.settings(regions_disabled=[REGIONS[1]])
+    found = preflight.not_enabled(cloud, list(REGIONS))
+    assert [each.what for each in found] == [f"{REGIONS[1]} is not enabled for account {ACCOUNT}"]
