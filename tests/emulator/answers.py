@@ -51,7 +51,7 @@ def wrong(asked: Asked, status: int, headers: dict[str, str], body: bytes) -> li
 
 
 def _error(model: Any, status: int, headers: dict[str, str], body: bytes) -> list[str]:
-    """An error needs a code that a client can read; HEAD has no body, and 304 and 412 of S3 say it by number."""
+    """An error needs a code that a client can read; HEAD has no body to have it in."""
     lowered = {key.lower(): value for key, value in headers.items()}
     if not body:
         return []

@@ -16,7 +16,7 @@ from moto.ec2.models import ec2_backends
 
 from tests.emulator import control, ec2, faults, keys, own, snapshots
 from tests.emulator.control import Answer
-from tests.emulator.own import Refused
+from tests.emulator.own import RefusedError
 from tests.emulator.understand import Asked
 
 BLOCK = 512 * 1024
@@ -61,12 +61,14 @@ TOKENS: dict[tuple[str, str, str], str] = {}
 control.RESETS += [UPLOADS.clear, TOKENS.clear]
 
 
-def _invalid(reason: str, message: str) -> Refused:
-    return Refused(400, "ValidationException", message, Reason=reason)
+def _invalid(reason: str, message: str) -> RefusedError:
+    return RefusedError(400, "ValidationException", message, Reason=reason)
 
 
-def _absent(snapshot_id: str) -> Refused:
-    return Refused(404, "ResourceNotFoundException", f"there is no {snapshot_id}", Reason="SNAPSHOT_NOT_FOUND")
+def _absent(snapshot_id: str) -> RefusedError:
+    return RefusedError(
+        404, "ResourceNotFoundException", f"there is no {snapshot_id}", Reason="SNAPSHOT_NOT_FOUND"
+    )
 
 
 def digest(snapshot: Any) -> str | None:
@@ -86,7 +88,7 @@ def start(asked: Asked, account: str) -> Answer:
         if token[2] and token in TOKENS:
             known = UPLOADS[TOKENS[token]]
             if known.asked != given:
-                raise Refused(409, "ConflictException", "the token was used with other parameters")
+                raise RefusedError(409, "ConflictException", "the token was used with other parameters")
             return own.answer(known.answer, 201)
         parent = _parent(given, account, asked.region)
         if parent and ("Encrypted" in given or "KmsKeyArn" in given):
@@ -96,7 +98,9 @@ def start(asked: Asked, account: str) -> Answer:
         encrypted, key = keys.encryption(backend, given.get("Encrypted"), given.get("KmsKeyArn"))
         if parent:
             encrypted, key = parent.encrypted, parent.kms_key_id
-        if encrypted and not keys.may_use(keys.root(account), _key(account, asked.region, key), keys.TO_WRITE):
+        if encrypted and not keys.may_use(
+            keys.root(account), _key(account, asked.region, key), keys.TO_WRITE
+        ):
             raise _invalid("INVALID_CUSTOMER_KEY", f"the key {key} cannot be used")
         tags = {tag["Key"]: tag["Value"] for tag in given.get("Tags", [])}
         snapshot = snapshots.make(
@@ -177,7 +181,7 @@ def complete(asked: Asked, account: str) -> Answer:
         if given["ChangedBlocksCount"] != len(upload.sums):
             raise _invalid(
                 "INVALID_PARAMETER_VALUE",
-                f"ChangedBlocksCount is {given['ChangedBlocksCount']}, and {len(upload.sums)} blocks were put",
+                f"ChangedBlocksCount is {given['ChangedBlocksCount']}, and {len(upload.sums)} were put",
             )
         if given.get("Checksum"):
             linear = hashlib.sha256(b"".join(upload.sums[index] for index in sorted(upload.sums))).digest()
@@ -211,7 +215,9 @@ def _content(snapshot: Any) -> Upload:
 
 
 def _token(snapshot: Any, index: int, sum_: bytes) -> str:
-    return base64.b64encode(hashlib.sha256(f"{snapshots.origin(snapshot)}/{index}".encode() + sum_).digest()).decode()
+    return base64.b64encode(
+        hashlib.sha256(f"{snapshots.origin(snapshot)}/{index}".encode() + sum_).digest()
+    ).decode()
 
 
 def list_blocks(asked: Asked, account: str) -> Answer:

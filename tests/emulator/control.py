@@ -25,8 +25,8 @@ DEFAULTS: dict[str, Any] = {
     "latency": 0.0,
     "pending_describes": 1,
 }
-"""Name → value of each setting at the start: ``latency`` in seconds per request, ``pending_describes`` how many
-times something new is described as pending."""
+"""Name → value of each setting at the start: ``latency`` in seconds per request, ``pending_describes`` how
+many times something new is described as pending."""
 
 SETTINGS: dict[str, Any] = dict(DEFAULTS)
 
@@ -82,4 +82,3 @@ def reset() -> None:
         SETTINGS.update(DEFAULTS)
         for function in RESETS:
             function()
-

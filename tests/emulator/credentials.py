@@ -1,4 +1,4 @@
-"""Whose a request is, by its access key: keys that were made here, accounts by number, sessions that have expired."""
+"""Whose a request is, by its access key: made here, an account by its number, a session that has expired."""
 
 from __future__ import annotations
 
@@ -52,7 +52,13 @@ def gate(asked: Asked, environ: dict[str, Any]) -> Answer | None:
         code = "RequestExpired" if ec2 else "ExpiredTokenException" if _json(asked) else "ExpiredToken"
         return faults.answer(asked, 400, code, "The security token included in the request is expired")
     if asked.access_key == BAD_KEY:
-        code = "AuthFailure" if ec2 else "UnrecognizedClientException" if _json(asked) else "InvalidClientTokenId"
+        code = (
+            "AuthFailure"
+            if ec2
+            else "UnrecognizedClientException"
+            if _json(asked)
+            else "InvalidClientTokenId"
+        )
         return faults.answer(asked, 403, code, "The security token included in the request is invalid.")
     if asked.access_key:
         environ["HTTP_X_MOTO_ACCOUNT_ID"] = account_of(asked.access_key)

@@ -1,5 +1,5 @@
-"""Which modules extend moto, in the order in which they do. Each has ``install()``, called once, before the first
-request.
+"""Which modules extend moto, in the order in which they do. Each has ``install()``, called once, before the
+first request.
 
 A module may also use :mod:`tests.emulator.control`: settings of its own, actions that a test can ask for over
 HTTP, what it adds to the state that is compared, and what it does when everything is forgotten.
@@ -22,6 +22,7 @@ CORE: tuple[str, ...] = (
     "parameters",
     "quotas",
     "regions",
+    "iam",
     "state",
 )
 """Images, keys, parameters: what every command of kiln stands on."""

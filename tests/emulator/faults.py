@@ -5,21 +5,21 @@ A rule is a JSON object::
     {"service": "ec2", "operation": "CopyImage", "region": "eu-.*", "params": {"Name": "kiln-.*"},
      "after": 1, "times": 2, "fault": "throttle"}
 
-``service``, ``operation``, ``region`` and the values of ``params`` are patterns for the whole text, by default
-anything. ``after`` requests that fit pass first (0), the next ``times`` (1) meet the fault:
+``service``, ``operation``, ``region`` and the values of ``params`` are patterns for the whole text, by
+default anything. ``after`` requests that fit pass first (0), the next ``times`` (1) meet the fault:
 
-========  ======================================================================================================
+========  ====================================================================================
 throttle  the service's own error for too many requests
 5xx       ``status`` (500) with InternalError
 error     ``code``, ``message``, ``status`` (400)
-timeout   no answer until the client goes, ``seconds`` (70) at most; with ``acts`` the request is acted upon
+timeout   no answer until the client goes, ``seconds`` (70) at most; with ``acts`` it is acted upon
 reset     the connection is closed before anything was done
 lost      it is acted upon, and the connection is closed instead of an answer
-stale     what the same request was answered before; one that was never sent is answered as it should be
-hook      the request is held until the test lets it go, ``when`` = ``before`` or ``after`` (default) it was acted
-          upon; what is let go by ``drop`` gets no answer
+stale     what the same request was answered before; one never sent before is answered as it should be
+hook      the request is held until the test lets it go, ``when`` = ``before`` or ``after`` (default) it
+          was acted upon; what is let go by ``drop`` gets no answer
 slow      ``seconds`` pass before it is acted upon
-========  ======================================================================================================
+========  ====================================================================================
 """
 
 from __future__ import annotations
@@ -186,9 +186,15 @@ def answer(asked: Asked, status: int, code: str, message: str) -> tuple[int, lis
     headers = [("x-amzn-requestid", request_id), ("x-amz-request-id", request_id)]
     if protocol in ("json", "rest-json"):
         body = json.dumps({"__type": code, "message": message, "Message": message})
-        return status, [*headers, ("content-type", "application/json"), ("x-amzn-errortype", code)], body.encode()
+        return (
+            status,
+            [*headers, ("content-type", "application/json"), ("x-amzn-errortype", code)],
+            body.encode(),
+        )
     if protocol == "ec2":
-        body = f"<Response><Errors><Error>{inner}</Error></Errors><RequestID>{request_id}</RequestID></Response>"
+        body = (
+            f"<Response><Errors><Error>{inner}</Error></Errors><RequestID>{request_id}</RequestID></Response>"
+        )
     elif protocol == "rest-xml":
         body = f"<Error>{inner}<RequestId>{request_id}</RequestId></Error>"
     else:

@@ -1,4 +1,4 @@
-"""The emulator as a test holds it: a process of its own, and what can be asked of it beside AWS's interfaces."""
+"""The emulator as a test holds it: a process of its own, and what is asked of it beside AWS's interfaces."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Emulator:
         return found
 
     def state(self, *, raw: bool = False) -> dict[str, Any]:
-        """All resources: kind → ``account/region/name`` → what it is; without ids and times unless ``raw``."""
+        """All resources: kind → ``account/region/name`` → what it is; no ids and times unless ``raw``."""
         found: dict[str, Any] = self._ask("state?raw=1" if raw else "state")
         return found
 

@@ -84,16 +84,14 @@ def _permissions(self: Any) -> tuple[list[dict[str, str]], list[dict[str, str]]]
 def _may_be_shared(self: Any, image: Any, permission: dict[str, str]) -> None:
     user, group = permission.get("UserId"), permission.get("Group")
     if user is not None and not ACCOUNT.fullmatch(user):
-        raise ec2.refuse("InvalidAMIAttributeItemValue", f"Invalid attribute item value \"{user}\" for userId")
+        raise ec2.refuse("InvalidAMIAttributeItemValue", f'Invalid attribute item value "{user}" for userId')
     if image.state == "disabled":
         raise ec2.refuse("InvalidAMIID.Unavailable", f"The image {image.id} is disabled and cannot be shared")
     disks = [mapping.get("Ebs") or {} for mapping in image.block_device_mappings]
     made = [self.ec2_backend.snapshots.get(disk.get("SnapshotId")) for disk in disks]
     encrypted = [snapshot for snapshot in made if snapshot is not None and snapshot.encrypted]
     if any(keys.managed(snapshot.kms_key_id) for snapshot in encrypted):
-        raise ec2.refuse(
-            "InvalidParameter", f"Snapshots of {image.id} with EBS default key cannot be shared"
-        )
+        raise ec2.refuse("InvalidParameter", f"Snapshots of {image.id} with EBS default key cannot be shared")
     if group == "all":
         if encrypted:
             raise ec2.refuse("OperationNotPermitted", f"The encrypted image {image.id} cannot be public")

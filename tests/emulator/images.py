@@ -1,4 +1,4 @@
-"""Images as EC2 keeps them: everything that was said of one, its snapshots, who may launch it, and its end."""
+"""Images as EC2 keeps them: all that was said of one, its snapshots, who may launch it, and its end."""
 
 from __future__ import annotations
 
@@ -267,7 +267,9 @@ def _unique(self: Any) -> str:
         )
     for image in self.ec2_backend.amis.values():
         if image.name == name and image.owner_id == self.current_account:
-            raise ec2.refuse("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI {image.id}")
+            raise ec2.refuse(
+                "InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI {image.id}"
+            )
     return str(name)
 
 
@@ -299,7 +301,9 @@ def _mapped(self: Any, mapping: dict[str, Any]) -> dict[str, Any]:
     if not ebs:
         return dict(mapping)
     if "SnapshotId" not in ebs:
-        raise ec2.refuse("MissingParameter", f"{mapping['DeviceName']}: an image is registered from snapshots")
+        raise ec2.refuse(
+            "MissingParameter", f"{mapping['DeviceName']}: an image is registered from snapshots"
+        )
     if "Encrypted" in ebs or "KmsKeyId" in ebs:
         raise ec2.refuse(
             "InvalidParameterCombination", "The parameters encrypted and snapshotId cannot be used together"

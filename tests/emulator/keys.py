@@ -1,8 +1,8 @@
 """Who may use a key: its policy and its grants, which moto keeps and never asks.
 
 A principal of an account may use the account's keys where the policy allows the account's root, as far as its
-own permissions go; a service-linked role has no permissions of its own for keys, so it needs to be named, or a
-grant. Principals of another account need the policy of the key, or a grant.
+own permissions go; a service-linked role has no permissions of its own for keys, so it needs to be named, or
+a grant. Principals of another account need the policy of the key, or a grant.
 """
 
 from __future__ import annotations

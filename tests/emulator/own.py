@@ -12,7 +12,7 @@ from tests.emulator.control import Answer
 from tests.emulator.understand import Asked
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """An error of the service.
 
     Parameters
@@ -42,13 +42,13 @@ def operation(service: str, name: str, act: Callable[[Asked, str], Answer]) -> N
     service, name:
         As botocore has them.
     act:
-        Of the request and its account; it raises :class:`Refused`, and takes ``control.LOCK`` itself.
+        Of the request and its account; it raises :class:`RefusedError`, and takes ``control.LOCK`` itself.
     """
 
     def run(asked: Asked, environ: dict[str, Any]) -> Answer:
         try:
             return act(asked, credentials.account_of(asked.access_key))
-        except Refused as refused:
+        except RefusedError as refused:
             _, headers, _ = faults.answer(asked, refused.status, refused.code, refused.message)
             body = {"__type": refused.code, "Message": refused.message, "message": refused.message}
             return refused.status, headers, json.dumps(body | refused.more).encode()

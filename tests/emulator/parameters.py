@@ -1,7 +1,7 @@
-"""Parameters of the type ``aws:ec2:image``: PutParameter answers at once, and the image is looked for afterwards.
+"""Parameters of the type ``aws:ec2:image``: PutParameter answers at once, the image is looked for afterwards.
 
-What names an image that the account may launch appears after some looks (``pending_describes``); what does not is
-never seen, and nothing says so but its absence.
+What names an image that the account may launch appears after some looks (``pending_describes``); what does not
+is never seen, and nothing says so but its absence.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def put_parameter(self: Any, *given: Any, **more: Any) -> Any:
     if kwargs["overwrite"] and kwargs.get("tags"):
         raise ValidationException("Invalid request: tags and overwrite can't be used together.")
     waiting = [each for each in PENDING if each.given["name"] == name and _same(each, self)]
-    PENDING.append(Pending(self.account_id, self.region_name, kwargs, int(control.SETTINGS["pending_describes"])))
+    PENDING.append(
+        Pending(self.account_id, self.region_name, kwargs, int(control.SETTINGS["pending_describes"]))
+    )
     last = known[-1].version if known else 0
     return Accepted(last + len(waiting) + 1, kwargs.get("tier") or "Standard")
 
@@ -108,7 +110,7 @@ def _decide(pending: Pending) -> None:
 
 
 def resolve(account: str, region: str, name: str) -> str | None:
-    """The image that a parameter names, as ``resolve:ssm:NAME`` or ``NAME:VERSION`` asks; None where there is none."""
+    """The image of a parameter, as ``resolve:ssm:NAME`` or ``NAME:VERSION`` asks; None where there is none."""
     found = ssm_backends[account][region].get_parameter(name.removeprefix("resolve:ssm:"))
     return str(found.value) if found else None
 
@@ -120,7 +122,9 @@ def install() -> None:
     control.GATES.append(gate)
     original = SimpleSystemManagerBackend.__init__
 
-    def __init__(self: Any, region_name: str, account_id: str) -> None:
+    def __init__(  # noqa: N807 - takes the place of the class's own
+        self: Any, region_name: str, account_id: str
+    ) -> None:
         original(self, region_name, account_id)
         for name, value in PUBLIC.items():
             self._parameters[name].append(

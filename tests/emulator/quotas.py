@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.emulator import control, own
 from tests.emulator.control import Answer
-from tests.emulator.own import Refused
+from tests.emulator.own import RefusedError
 from tests.emulator.understand import Asked
 
 QUOTAS: dict[str, dict[str, tuple[str, float, str]]] = {
@@ -31,8 +31,8 @@ QUOTAS: dict[str, dict[str, tuple[str, float, str]]] = {
         "L-CDE20ADC": ("Auto Scaling groups per region", 500, "None"),
     },
 }
-"""Service → code → name, value, unit. AWS's names and codes; the values are an account's that was raised, and a
-new account's of G and VT instances is 0."""
+"""Service → code → name, value, unit. AWS's names and codes; the values are an account's that was raised, and
+a new account's of G and VT instances is 0."""
 
 control.setting("quotas", {})
 """``service/code``, or ``account/region/service/code`` → value."""
@@ -68,14 +68,16 @@ def _quota(account: str, region: str, service: str, code: str, *, applied: bool)
 def _one(asked: Asked, account: str, *, applied: bool) -> Answer:
     service, code = asked.params["ServiceCode"], asked.params["QuotaCode"]
     if code not in QUOTAS.get(service, {}):
-        raise Refused(400, "NoSuchResourceException", f"The request failed because {service} has no {code}")
+        raise RefusedError(
+            400, "NoSuchResourceException", f"The request failed because {service} has no {code}"
+        )
     return own.answer({"Quota": _quota(account, asked.region, service, code, applied=applied)})
 
 
 def _all(asked: Asked, account: str, *, applied: bool) -> Answer:
     service = asked.params["ServiceCode"]
     if service not in QUOTAS:
-        raise Refused(400, "NoSuchResourceException", f"There is no service {service}")
+        raise RefusedError(400, "NoSuchResourceException", f"There is no service {service}")
     found = [_quota(account, asked.region, service, code, applied=applied) for code in QUOTAS[service]]
     return own.answer({"Quotas": found})
 

@@ -54,7 +54,9 @@ class Entry:
     def as_json(self, number: int) -> dict[str, Any]:
         """Return it for a test; the answer is judged here, where it costs no request any time."""
         asked = self.asked
-        wrong_answer = [] if self.answer is None else answers.wrong(asked, self.status, self.headers, self.answer)
+        wrong_answer = (
+            [] if self.answer is None else answers.wrong(asked, self.status, self.headers, self.answer)
+        )
         return {
             "number": number,
             "service": asked.service,

@@ -20,7 +20,15 @@ REGIONS = tuple(botocore.session.get_session().get_available_regions("ec2"))
 """Of the partition aws, as botocore knows them."""
 
 OPT_IN = {
-    *("af-south-1", "ap-east-1", "ap-east-2", "ap-south-2", "ap-southeast-3", "ap-southeast-4", "ap-southeast-5"),
+    *(
+        "af-south-1",
+        "ap-east-1",
+        "ap-east-2",
+        "ap-south-2",
+        "ap-southeast-3",
+        "ap-southeast-4",
+        "ap-southeast-5",
+    ),
     *("ap-southeast-6", "ap-southeast-7", "ca-west-1", "eu-central-2", "eu-south-1", "eu-south-2"),
     *("il-central-1", "me-central-1", "me-south-1", "mx-central-1"),
 }
@@ -58,7 +66,10 @@ def gate(asked: Asked, environ: dict[str, Any]) -> Answer | None:
         code = control.SETTINGS["region_code"]
         status, message = 401, "AWS was not able to validate the provided access credentials"
         if code == "OptInRequired":
-            status, message = 403, "You are not subscribed to this service. Please go to http://aws.amazon.com"
+            status, message = (
+                403,
+                "You are not subscribed to this service. Please go to http://aws.amazon.com",
+            )
     elif asked.model is not None and asked.model.service_model.protocol in ("json", "rest-json"):
         code, status = "UnrecognizedClientException", 400
         message = "The security token included in the request is invalid."

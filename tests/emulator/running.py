@@ -121,7 +121,9 @@ def _end_without_key(backend: Any, instance: Any) -> None:
     if not denied(keys.root(backend.account_id), volumes, backend.region_name):
         return
     instance.terminate()
-    instance.state_reason = StateReason("Client.InternalError: Client error on launch", "Client.InternalError")
+    instance.state_reason = StateReason(
+        "Client.InternalError: Client error on launch", "Client.InternalError"
+    )
     instance._reason = "Server.InternalError"
 
 

@@ -1,4 +1,4 @@
-"""The emulator's HTTP side: faults, validation and the record in front of moto, and ``/kiln-api/`` beside it."""
+"""The emulator's HTTP side: faults, validation and record in front of moto, ``/kiln-api/`` beside it."""
 
 from __future__ import annotations
 
@@ -19,24 +19,28 @@ from urllib.parse import parse_qs
 os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
 os.environ.pop("MOTO_ACCOUNT_ID", None)
 
-from moto.moto_server.werkzeug_app import (  # noqa: E402
+from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
     MotoRequestHandler,
     create_backend_app,
 )
-from werkzeug.serving import make_server  # noqa: E402
+from werkzeug.serving import make_server
 
-from tests.emulator import control, extensions, faults, fork, recorder, state, understand  # noqa: E402
-from tests.emulator.control import Answer  # noqa: E402
-from tests.emulator.understand import Asked  # noqa: E402
+from tests.emulator import control, extensions, faults, fork, recorder, state, understand
+from tests.emulator.control import Answer
+from tests.emulator.understand import Asked
 
 Start = Callable[..., Any]
 
-INVALID: dict[str, str] = {"ec2": "InvalidParameterValue", "autoscaling": "ValidationError", "s3": "InvalidRequest"}
+INVALID: dict[str, str] = {
+    "ec2": "InvalidParameterValue",
+    "autoscaling": "ValidationError",
+    "s3": "InvalidRequest",
+}
 """Service → its code for a request that is not what its model says; the others say ValidationException."""
 
 
-class Gone(Exception):
+class GoneError(Exception):
     """The connection is to be closed without an answer."""
 
 
@@ -69,7 +73,7 @@ class Emulator:
         else:
             try:
                 status, headers, body = self._serve(environ)
-            except Gone:
+            except GoneError:
                 environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
                 raise ConnectionAbortedError from None
         kept = [(key, value) for key, value in headers if key.lower() not in ("content-length", "connection")]
@@ -99,29 +103,31 @@ class Emulator:
         if kind in ("throttle", "5xx", "error"):
             return faults.error(rule, asked)
         if kind == "reset":
-            raise Gone
+            raise GoneError
         if kind == "slow":
             time.sleep(float(rule["seconds"]))
         elif kind == "timeout" and not rule.get("acts"):
             _until_gone(environ["werkzeug.socket"], float(rule.get("seconds", 70)))
-            raise Gone
+            raise GoneError
         elif kind == "hook" and rule.get("when", "after") == "before" and not self.rules.hold(asked):
-            raise Gone
+            raise GoneError
         elif kind == "stale" and (old := self.seen.get(_key(asked))):
             return old
         answer = self._act(asked, wrong, environ)
         if kind == "timeout":
             _until_gone(environ["werkzeug.socket"], float(rule.get("seconds", 70)))
-            raise Gone
+            raise GoneError
         if kind == "lost":
-            raise Gone
+            raise GoneError
         if kind == "hook" and rule.get("when", "after") == "after" and not self.rules.hold(asked):
-            raise Gone
+            raise GoneError
         return answer
 
     def _act(self, asked: Asked, wrong: list[str], environ: dict[str, Any]) -> Answer:
         if wrong and asked.service:
-            return faults.answer(asked, 400, INVALID.get(asked.service, "ValidationException"), "; ".join(wrong))
+            return faults.answer(
+                asked, 400, INVALID.get(asked.service, "ValidationException"), "; ".join(wrong)
+            )
         with control.LOCK:
             for gate in control.GATES:
                 if refused := gate(asked, environ):
@@ -212,7 +218,7 @@ def _until_gone(connection: socket.socket, seconds: float) -> None:
 class Handler(MotoRequestHandler):
     """Silent: what was asked is in the record."""
 
-    # Each answer is written in two pieces; with Nagle's algorithm the second would wait for an acknowledgement.
+    # Each answer is written in two pieces; with Nagle's algorithm the second would wait for an ACK.
     disable_nagle_algorithm = True
 
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002

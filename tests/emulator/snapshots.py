@@ -1,4 +1,4 @@
-"""Snapshots as EBS has them: pending for a while, owned, encrypted by the account's default, shared with accounts."""
+"""Snapshots as EBS has them: pending for a while, owned, encrypted by the account's default, shared."""
 
 from __future__ import annotations
 
@@ -51,7 +51,13 @@ def make(
         Snapshot whose content it has; an uploaded one is its own.
     """
     snapshot = Snapshot(
-        backend, random_snapshot_id(), Origin(size, volume_id), description, encrypted, key, backend.account_id
+        backend,
+        random_snapshot_id(),
+        Origin(size, volume_id),
+        description,
+        encrypted,
+        key,
+        backend.account_id,
     )
     snapshot.status = "pending"
     snapshot.settling = ec2.Settling("completed")  # type: ignore[attr-defined]
@@ -138,7 +144,9 @@ def describe_snapshots(self: Any) -> dict[str, Any]:
     self.error_on_dryrun()
     account, wanted = self.current_account, self._get_param("SnapshotIds", []) or []
     owners = [account if owner == "self" else owner for owner in self._get_param("OwnerIds", []) or []]
-    restorable = [account if user == "self" else user for user in self._get_param("RestorableByUserIds", []) or []]
+    restorable = [
+        account if user == "self" else user for user in self._get_param("RestorableByUserIds", []) or []
+    ]
     found = [
         each
         for backend in ec2.accounts(self.region)
@@ -235,9 +243,7 @@ def delete_snapshot(self: Any) -> dict[str, Any]:
     if snapshot is None:
         raise ec2.refuse("InvalidSnapshot.NotFound", f"The snapshot '{wanted}' does not exist.")
     if user := user_of(backend, wanted):
-        raise ec2.refuse(
-            "InvalidSnapshot.InUse", f"The snapshot {wanted} is currently in use by {user}"
-        )
+        raise ec2.refuse("InvalidSnapshot.InUse", f"The snapshot {wanted} is currently in use by {user}")
     self.error_on_dryrun()
     remove(backend, wanted)
     return {}
@@ -259,7 +265,7 @@ def user_of(backend: Any, snapshot_id: str, but: str = "") -> str | None:
 
 
 def modify_snapshot_attribute(self: Any) -> dict[str, Any]:
-    """ModifySnapshotAttribute: what AWS's own key encrypts cannot be shared, what is encrypted not with all."""
+    """ModifySnapshotAttribute: no sharing with AWS's own key, nor of what is encrypted with all."""
     backend, snapshot_id = self.ec2_backend, self._get_param("SnapshotId")
     snapshot = backend.snapshots.get(snapshot_id)
     if snapshot is None:

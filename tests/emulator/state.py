@@ -56,7 +56,9 @@ RUN = {"run", "run_id", "token", "seconds", "expires", "etag", "kiln:run"}
 def normal(value: Any) -> Any:
     """A value without ids, times and names of runs."""
     if isinstance(value, dict):
-        return {normal(str(k)): "*" if str(k) in RUN else normal(v) for k, v in sorted(value.items(), key=str)}
+        return {
+            normal(str(k)): "*" if str(k) in RUN else normal(v) for k, v in sorted(value.items(), key=str)
+        }
     if isinstance(value, list | tuple):
         return [normal(each) for each in value]
     if not isinstance(value, str):
@@ -182,7 +184,7 @@ def groups() -> dict[str, Any]:
             template = dict(group.launch_template or {})
             template.pop("LaunchTemplateId", None)
             states = Counter(
-                f"{image_name(account, region, each.instance.image_id)} {each.lifecycle_state} {each.health_status}"
+                f"{image_name(account, region, each.instance.image_id)} {each.lifecycle_state}"
                 for each in group.instance_states
             )
             found[f"{account}/{region}/{name}"] = {
@@ -211,7 +213,9 @@ def parameters() -> dict[str, Any]:
                 "type": last.parameter_type,
                 "data_type": last.data_type,
                 "versions": len(versions),
-                "history": [image_name(account, region, each.value) if image else each.value for each in versions],
+                "history": [
+                    image_name(account, region, each.value) if image else each.value for each in versions
+                ],
             }
     return found
 
@@ -227,7 +231,8 @@ def objects() -> dict[str, Any]:
                 last = versions[-1]
                 if not hasattr(last, "value"):
                     continue
-                put(found, f"{account}/{bucket.name}/{key}", {"sha256": _digest(last.value), "versions": len(versions)})
+                shown = {"sha256": _digest(last.value), "versions": len(versions)}
+                put(found, f"{account}/{bucket.name}/{key}", shown)
     return found
 
 

@@ -84,7 +84,7 @@ def _data(self: Any) -> dict[str, Any]:
     data = dict(self._get_param("LaunchTemplateData", {}) or {})
     image = str(data.get("ImageId", ""))
     if image and not image.startswith(("ami-", "resolve:ssm:")):
-        raise ec2.refuse("InvalidAMIID.Malformed", f"Invalid id: \"{image}\" (expecting \"ami-...\")")
+        raise ec2.refuse("InvalidAMIID.Malformed", f'Invalid id: "{image}" (expecting "ami-...")')
     if data.get("UserData") is not None:
         data["UserData"] = parse_user_data(str(data["UserData"]))
     return data
@@ -131,7 +131,10 @@ def describe_launch_templates(self: Any) -> dict[str, Any]:
     """DescribeLaunchTemplates."""
     self.error_on_dryrun()
     backend = self.ec2_backend
-    ids, names = self._get_param("LaunchTemplateIds", []) or [], self._get_param("LaunchTemplateNames", []) or []
+    ids, names = (
+        self._get_param("LaunchTemplateIds", []) or [],
+        self._get_param("LaunchTemplateNames", []) or [],
+    )
     found = list(backend.launch_templates.values())
     if missing := [each for each in ids if each not in backend.launch_templates]:
         raise ec2.refuse(
@@ -163,7 +166,9 @@ def describe_launch_template_versions(self: Any) -> dict[str, Any]:
     wanted = [str(each) for each in self._get_param("Versions", []) or []]
     if not self._get_param("LaunchTemplateId") and not self._get_param("LaunchTemplateName"):
         if not wanted or set(wanted) - {"$Latest", "$Default"}:
-            raise ec2.refuse("InvalidParameterValue", "Without a template only $Latest and $Default can be named")
+            raise ec2.refuse(
+                "InvalidParameterValue", "Without a template only $Latest and $Default can be named"
+            )
         templates = list(self.ec2_backend.launch_templates.values())
     else:
         templates = [find(self)]

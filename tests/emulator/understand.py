@@ -1,4 +1,4 @@
-"""What a request asks: service, operation, region, parameters, read from its HTTP form by botocore's models."""
+"""What a request asks: service, operation, region, parameters, read from its HTTP form by the models."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.aws.conftest import ACCOUNT, _process, client, emulator  # noqa: F401
+from tests.emulator.fixtures import ACCOUNT
 from tests.unit.test_emulator_images import ROOT_DISK, refused, register, settle
 
 BLOCK = 512 * 1024
@@ -35,7 +35,12 @@ def put(ebs: Any, snapshot: str, index: int, data: bytes, **more: Any) -> None:
 
 def test_a_disk_is_uploaded_and_becomes_an_image(client: Any, emulator: Any) -> None:
     ebs, ec2 = client("ebs"), client("ec2")
-    asked = {"VolumeSize": 1, "Description": "disk", "Tags": [{"Key": "a", "Value": "b"}], "ClientToken": "one"}
+    asked = {
+        "VolumeSize": 1,
+        "Description": "disk",
+        "Tags": [{"Key": "a", "Value": "b"}],
+        "ClientToken": "one",
+    }
     snapshot = ebs.start_snapshot(**asked)["SnapshotId"]
     assert ebs.start_snapshot(**asked)["SnapshotId"] == snapshot
     with refused("ConflictException"):
@@ -116,7 +121,10 @@ def test_data_is_kept_only_where_asked_for(client: Any, emulator: Any) -> None:
     ebs.complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=2)
     settle(lambda: state(ec2, snapshot), "completed")
     tokens = [each["BlockToken"] for each in ebs.list_snapshot_blocks(SnapshotId=snapshot)["Blocks"]]
-    assert ebs.get_snapshot_block(SnapshotId=snapshot, BlockIndex=0, BlockToken=tokens[0])["BlockData"].read() == data
+    assert (
+        ebs.get_snapshot_block(SnapshotId=snapshot, BlockIndex=0, BlockToken=tokens[0])["BlockData"].read()
+        == data
+    )
     with refused("NotEmulated"):
         ebs.get_snapshot_block(SnapshotId=snapshot, BlockIndex=1, BlockToken=tokens[1])
     with refused("ValidationException"):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.aws.conftest import ACCOUNT, OTHER, _process, client, emulator, shared_key  # noqa: F401
+from tests.aws.conftest import ACCOUNT, OTHER, shared_key
 
 ROOT_DISK = "/dev/xvda"
 
@@ -63,7 +63,9 @@ def test_everything_that_was_registered_is_described(client: Any) -> None:
         ec2, BootMode="uefi", TpmSupport="v2.0", ImdsSupport="v2.0", EnaSupport=True, Description="text"
     )
     found = shown(ec2, image)
-    assert {key: found[key] for key in ("BootMode", "TpmSupport", "ImdsSupport", "EnaSupport", "Description")} == {
+    assert {
+        key: found[key] for key in ("BootMode", "TpmSupport", "ImdsSupport", "EnaSupport", "Description")
+    } == {
         "BootMode": "uefi",
         "TpmSupport": "v2.0",
         "ImdsSupport": "v2.0",
@@ -111,7 +113,9 @@ def test_a_disk_that_cannot_be_is_refused(client: Any, disk: dict[str, Any], cod
     given = {"SnapshotId": snapshot(ec2), **disk}
     with refused(code):
         ec2.register_image(
-            Name="kiln-a", RootDeviceName=ROOT_DISK, BlockDeviceMappings=[{"DeviceName": ROOT_DISK, "Ebs": given}]
+            Name="kiln-a",
+            RootDeviceName=ROOT_DISK,
+            BlockDeviceMappings=[{"DeviceName": ROOT_DISK, "Ebs": given}],
         )
     assert not ec2.describe_images(Owners=["self"])["Images"]
 
@@ -140,7 +144,11 @@ def test_a_copy_is_encrypted_by_the_key_of_its_region(client: Any) -> None:
     ec2, there = client("ec2"), client("ec2", "eu-west-1")
     key = shared_key(client("kms", "eu-west-1"))
     copied = there.copy_image(
-        SourceImageId=register(ec2), SourceRegion="us-east-1", Name="kiln-a", Encrypted=True, KmsKeyId="alias/kiln"
+        SourceImageId=register(ec2),
+        SourceRegion="us-east-1",
+        Name="kiln-a",
+        Encrypted=True,
+        KmsKeyId="alias/kiln",
     )["ImageId"]
     settle(lambda: shown(there, copied)["State"], "available")
     made = shown(there, copied)["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
@@ -149,7 +157,9 @@ def test_a_copy_is_encrypted_by_the_key_of_its_region(client: Any) -> None:
 
 
 @pytest.mark.parametrize("policy", [None, "alias/nowhere"])
-def test_a_copy_with_a_key_that_may_not_be_used_fails_later(client: Any, emulator: Any, policy: str | None) -> None:
+def test_a_copy_with_a_key_that_may_not_be_used_fails_later(
+    client: Any, emulator: Any, policy: str | None
+) -> None:
     ec2, there = client("ec2"), client("ec2", "eu-west-1")
     key = shared_key(client("kms", "eu-west-1"))
     if policy is None:
@@ -266,7 +276,9 @@ def test_snapshots_go_with_their_image_unless_another_needs_them(client: Any) ->
 
 def test_an_image_of_an_instance_has_tagged_snapshots_of_its_volumes(client: Any) -> None:
     ec2 = client("ec2")
-    run = ec2.run_instances(ImageId=register(ec2, BootMode="uefi"), MinCount=1, MaxCount=1, InstanceType="t3.micro")
+    run = ec2.run_instances(
+        ImageId=register(ec2, BootMode="uefi"), MinCount=1, MaxCount=1, InstanceType="t3.micro"
+    )
     spec = [{"ResourceType": kind, "Tags": [{"Key": "a", "Value": kind}]} for kind in ("image", "snapshot")]
     instance = run["Instances"][0]["InstanceId"]
     image = ec2.create_image(InstanceId=instance, Name="kiln-b", TagSpecifications=spec)["ImageId"]
