@@ -100,7 +100,7 @@ def _show(cost: Cost, console: Console) -> None:
         for column in ("of", "what"):
             table.add_column(column, overflow="fold")
         for column in ("USD", "an hour", "price", "of the day"):
-            table.add_column(column, justify="right")
+            table.add_column(column, justify="right", no_wrap=True)
         for line in lines:
             table.add_row(*_cells(line))
         for of in [None] if per == "month" else dict.fromkeys(line.of for line in lines):
