@@ -16,32 +16,9 @@ from kiln.version_files import VersionFiles
 from launch import ami, names, preflight, sharing, snapshot
 from launch.cloud import Cloud
 from launch.execute import LANES
+from launch.packer_ami import Source
 from launch.records import Records
 from launch.trouble import told
-
-_COPY = "-encrypted"
-
-
-@dataclass(frozen=True)
-class Source:
-    """The AMI that Packer made on AWS.
-
-    Parameters
-    ----------
-    region, ami:
-        Where it is.
-    image:
-        As EC2 describes it; None where it is gone.
-    """
-
-    region: str
-    ami: str
-    image: dict[str, Any] | None
-
-    @property
-    def base(self) -> str:
-        """The AMI that it was made from, as Packer tagged it."""
-        return names.read((self.image or {}).get("Tags")).get("kiln:base", self.ami)
 
 
 @dataclass
@@ -120,9 +97,11 @@ class Subject:
 
     @cached_property
     def adopts(self) -> bool:
-        """Whether Packer's AMI is as kiln.toml says, so that it is published itself and not a copy of it."""
+        """Whether Packer's AMI is as kiln.toml says: then it is published itself, else a copy of its disk."""
         source = self.source
         if source is None or source.image is None or source.region != self.home:
+            return False
+        if source.image.get("Name") != self.name:
             return False
         if not self.publish.encrypt:
             return not ami.encrypted(source.image)
@@ -133,20 +112,10 @@ class Subject:
             parts = self._described(self.home, ami.snapshots(source.image))
         return ground.key is None or all(each.get("KmsKeyId") == ground.key.arn for each in parts)
 
-    @cached_property
+    @property
     def name(self) -> str:
-        """Name of the AMIs; another one where Packer's own has taken it, and a copy of that is published."""
-        derived = names.ami(self.config.project.name, self.image, self.version)
-        source = self.source
-        if source and source.image and source.region == self.home and not self.adopts:
-            return f"{derived}{_COPY}" if source.image.get("Name") == derived else derived
-        return derived
-
-    @cached_property
-    def _names(self) -> list[str]:
-        """Every name that the AMIs may have: Packer's may be gone since."""
-        derived = names.ami(self.config.project.name, self.image, self.version)
-        return [derived, f"{derived}{_COPY}"] if self.files.from_aws else [derived]
+        """Name of the AMIs, in every region."""
+        return names.ami(self.config.project.name, self.image, self.version)
 
     @cached_property
     def tags(self) -> dict[str, str]:
@@ -189,18 +158,19 @@ class Subject:
             Something could not be found out.
         """
         # Both are asked once, not by every thread.
-        _ = self.name, self._names, self.tags, self.cloud.account
+        _ = self.adopts, self.tags, self.cloud.account
         with ThreadPoolExecutor(max_workers=min(LANES, len(self.publish.regions))) as pool:
             return list(pool.map(self._place, self.publish.regions))
 
     def _place(self, region: str) -> Place:
         with told(f"looking for {self.name} in {region}"):
-            found = ami.find(self.cloud, region, self._names)
+            found = ami.find(self.cloud, region, [self.name])
         ours = [each for each in found if self._is_ours(region, each)]
         image = next((each for each in ours if not ami.lost(each)), None)
         place = Place(region, preflight.look(self.cloud, region, self.publish, new=image is None), image)
         place.failed = [each["ImageId"] for each in ours if ami.lost(each)]
-        place.foreign = [each["ImageId"] for each in found if each not in ours and each["Name"] == self.name]
+        source = self.source.ami if self.source else None
+        place.foreign = [each["ImageId"] for each in found if each not in ours and each["ImageId"] != source]
         place.record = self.records.read(self.record_key(region), Published)
         if image is not None and image["State"] == "available":
             with told(f"asking who may use {image['ImageId']}"):
@@ -223,7 +193,7 @@ class Subject:
 
     def here(self, region: str) -> dict[str, Any] | None:
         """Return the AMI of a region as it is now, None where there is none that will be of use."""
-        found = ami.find(self.cloud, region, self._names)
+        found = ami.find(self.cloud, region, [self.name])
         ours = (each for each in found if self._is_ours(region, each) and not ami.lost(each))
         return next(ours, None)
 

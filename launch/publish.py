@@ -18,6 +18,7 @@ from launch import ami, names, preflight, publishing, sharing, snapshot
 from launch.cloud import Cloud
 from launch.execute import carry_out
 from launch.lock import Lock, of_image
+from launch.packer_ami import judge
 from launch.plan import Plan, Request, Say, requests
 from launch.publication import Place, Subject
 from launch.records import MANIFEST, PROOF, SBOM
@@ -112,7 +113,6 @@ def plan(cloud: Cloud, config: Config, files: VersionFiles) -> Plan:
             _copy(subject, place, made)
         for place in places:
             _finish(subject, place, made)
-        _retire(subject, made)
     if made.refusals:
         made.steps.clear()
     made.facts = {"version": version, "manifest_digest": files.manifest_digest, "regions": _facts(places)}
@@ -176,85 +176,93 @@ def _refuse(subject: Subject, places: list[Place], made: Plan) -> None:
             what = f"{place.image['ImageId']} in {place.region} is disabled"
             enable = f"aws ec2 enable-image --region {place.region} --image-id {place.image['ImageId']}"
             made.refuse("disabled", what, f"kiln revoke does that; to take it back: {enable}")
-    if subject.source and places[0].image is None:
-        _judge_source(subject, made)
-
-
-def _judge_source(subject: Subject, made: Plan) -> None:
-    """Tell why Packer's AMI cannot be what is published."""
-    source = subject.source
-    assert source is not None
-    again = f"bake it again: kiln bake {subject.image} --on aws"
-    image = source.image
-    where = f"{source.ami} in {source.region}"
-    if image is None:
-        made.refuse("ami-missing", f"{where}, which Packer made, is not there", again)
-        return
-    if image.get("OwnerId") != subject.cloud.account:
-        what = f"{where} is of account {image.get('OwnerId')}, and the credentials of {subject.cloud.account}"
-        made.refuse("ami-foreign", what, "sign in to the account that baked it")
-    if names.read(image.get("Tags")).get(names.VERSION) != subject.version:
-        made.refuse("ami-other", f"{where} is not tagged as {subject.version}", again)
-    if image["State"] != "available":
-        made.refuse("ami-state", f"{where} is {image['State']}", f"wait until it is available, or {again}")
-    if image.get("BootMode") not in ami.BOOT_MODES:
-        made.refuse("ami-boot", f"{where} does not boot by UEFI", "bake from a base AMI that does")
-    if image.get("EnaSupport") is not True:
-        made.refuse("ami-ena", f"{where} has no ENA", "bake from a base AMI that has")
-    if not subject.publish.encrypt and ami.encrypted(image):
-        what = f"{where} is encrypted, and encrypt = false is asked for"
-        made.refuse("ami-encrypted", what, "bake in an account that does not encrypt by default")
 
 
 def _first(subject: Subject, place: Place, made: Plan) -> None:
-    """The AMI of the first region: uploaded and registered, or Packer's, or a copy of that."""
-    image = place.image
+    """The AMI of the first region: over the uploaded disk, over a copy of Packer's, or Packer's own."""
+    image, source, key = place.image, subject.source, place.ground.key
+    wanted = snapshot.Wanted(
+        place.region,
+        subject.files.disk,
+        subject.tags,
+        subject.publish.encrypt,
+        key.arn if key else None,
+    )
     if image is not None:
         _wait(subject, place, made)
-    elif subject.source is None:
-        _upload(subject, place, made)
+        if not ami.belongs(image, subject.tags):
+            # Packer's own, for only that one counts as ours without its tags.
+            _judge(subject, made)
+            things = [str(image["ImageId"]), *ami.snapshots(image)]
+            does = f"tag {' and '.join(things)} as {subject.version}"
+            do = partial(publishing.tag, subject, place.region, things)
+            made.add("register", does, requests("ec2", place.region, "CreateTags"), do)
     else:
-        _copy(subject, place, made, stage="first copy")
-    tagged = image is not None and ami.belongs(image, subject.tags)
-    if image is not None and not tagged:
-        # Packer's own, for only that one counts as ours without its tags.
-        things = [str(image["ImageId"]), *ami.snapshots(image)]
-        make = partial(publishing.tag, subject, place.region, things)
+        with told(f"looking for snapshots in {place.region}"):
+            found = snapshot.find(subject.cloud, place.region, wanted.identity)
+        (_duplicate if source else _upload)(subject, wanted, found, made)
+    if source and source.is_of(subject.version) and not subject.adopts:
+        # It has the name that the next step needs, and would only cost.
+        made.add(
+            "clean up",
+            f"remove {source.ami} in {source.region}, which Packer made, and its snapshots: a copy is there",
+            requests("ec2", source.region, "DeregisterImage"),
+            partial(publishing.retire, subject, wanted),
+        )
+    if image is None:
         made.add(
             "register",
-            f"tag {' and '.join(things)} as {subject.version}",
-            requests("ec2", place.region, "CreateTags"),
-            make,
+            f"register {subject.name} in {place.region}: UEFI, NVMe, ENA, IMDSv2 only",
+            requests("ec2", place.region, "RegisterImage"),
+            partial(publishing.register, subject, wanted),
         )
 
 
-def _upload(subject: Subject, place: Place, made: Plan) -> None:
-    key = place.ground.key
-    wanted = snapshot.Wanted(
-        place.region, subject.files.disk, subject.tags, subject.publish.encrypt, key.arn if key else None
+def _judge(subject: Subject, made: Plan) -> bool:
+    """Refuse Packer's AMI where it cannot be published; tell whether it can."""
+    assert subject.source is not None
+    account, encrypt = subject.cloud.account, subject.publish.encrypt
+    reasons = list(judge(subject.source, subject.image, subject.version, account, encrypt=encrypt))
+    made.refusals += reasons
+    return not reasons
+
+
+def _duplicate(subject: Subject, wanted: snapshot.Wanted, found: list[dict[str, Any]], made: Plan) -> None:
+    """A copy of the disk of Packer's AMI, with the key that kiln.toml names."""
+    ready = any(each["State"] == "completed" for each in found)
+    if ready and len(found) == 1:
+        return
+    if not ready and not _judge(subject, made):
+        return
+    source = subject.source
+    assert source is not None
+    # Where the copy is there, and only another one beside it is to go, Packer's may be gone already.
+    origin = ami.snapshots(source.image)[0] if source.image else "the snapshot"
+    how = f", encrypted with {wanted.key}" if wanted.key else ""
+    made.add(
+        "upload",
+        f"copy {origin}, the disk of {source.ami}, to {wanted.region}{how}",
+        requests("ec2", wanted.region, "CopySnapshot", "DeleteSnapshot"),
+        partial(publishing.duplicate, subject, wanted, (source.region, origin)),
     )
-    with told(f"looking for snapshots in {place.region}"):
-        found = snapshot.find(subject.cloud, place.region, wanted.identity)
+
+
+def _upload(subject: Subject, wanted: snapshot.Wanted, found: list[dict[str, Any]], made: Plan) -> None:
     ready = [each["SnapshotId"] for each in found if each["State"] == "completed"]
     begun = [each["SnapshotId"] for each in found if each["State"] == "pending"]
-    if not ready or len(found) > 1:
-        if not ready and (reason := subject.files.damaged()):
-            made.refuse(*reason)
-            return
+    if len(ready) == len(found) == 1:
+        return
+    if ready:
+        does = f"remove what other runs left in {wanted.region} beside {ready[0]}"
+    elif reason := subject.files.damaged():
+        made.refuse(*reason)
+        return
+    else:
         disk: Disk = subject.files.manifest.disk
         size = f"{decimal(disk.virtual_bytes)}, {decimal(disk.bytes)} as it lies here"
-        what = f"go on with {begun[0]}" if begun else "to a new snapshot"
-        does = f"upload {disk.file} ({size}) to {place.region}: {what}"
-        if ready:
-            does = f"remove what other runs left in {place.region} beside {ready[0]}"
-        allowed = snapshot.sending(place.region)
-        made.add("upload", does, allowed, partial(publishing.upload, subject, wanted))
-    made.add(
-        "register",
-        f"register {subject.name} in {place.region}: UEFI, NVMe, ENA, IMDSv2 only",
-        requests("ec2", place.region, "RegisterImage"),
-        partial(publishing.register, subject, wanted),
-    )
+        where = f"go on with {begun[0]}" if begun else "to a new snapshot"
+        does = f"upload {disk.file} ({size}) to {wanted.region}: {where}"
+    made.add("upload", does, snapshot.sending(wanted.region), partial(publishing.upload, subject, wanted))
 
 
 def _wait(subject: Subject, place: Place, made: Plan) -> None:
@@ -265,7 +273,7 @@ def _wait(subject: Subject, place: Place, made: Plan) -> None:
         made.add("copy", does, (), partial(publishing.wait, subject, place.region), lane=place.region)
 
 
-def _copy(subject: Subject, place: Place, made: Plan, stage: str = "copy") -> None:
+def _copy(subject: Subject, place: Place, made: Plan) -> None:
     if place.image is not None:
         _wait(subject, place, made)
         return
@@ -276,7 +284,7 @@ def _copy(subject: Subject, place: Place, made: Plan, stage: str = "copy") -> No
     if place.failed:
         does = f"remove {', '.join(place.failed)}, which failed, and {does}"
         allowed += requests("ec2", place.region, "DeregisterImage")
-    made.add(stage, does, allowed, partial(publishing.copy, subject, place), lane=place.region)
+    made.add("copy", does, allowed, partial(publishing.copy, subject, place), lane=place.region)
 
 
 def _finish(subject: Subject, place: Place, made: Plan) -> None:
@@ -287,7 +295,8 @@ def _finish(subject: Subject, place: Place, made: Plan) -> None:
     ready = image if image and image["State"] == "available" else None
     made_here = (region, "" if region == subject.home else region)
     touched = any(step.lane in made_here and step.stage != "records" for step in made.steps)
-    if ready.get("ImdsSupport") != "v2.0" if ready else subject.source:
+    # What is registered here has it from the start, and a copy of it too.
+    if image and image.get("ImdsSupport") != "v2.0":
         allowed = requests("ec2", region, "ModifyImageAttribute")
         add(f"let {name} in {region} take IMDSv2 only", allowed, partial(publishing.imds, subject, region))
     if change := _sharing(subject, place):
@@ -317,18 +326,3 @@ def _sharing(subject: Subject, place: Place) -> str:
         if change := sharing.change(there, subject.wanted, keep_others=subject.keep_others):
             said.append(f"{name}: {change}" if name else str(change))
     return "; ".join(said)
-
-
-def _retire(subject: Subject, made: Plan) -> None:
-    """Packer's AMI is of no more use once an encrypted copy is published: it would only cost."""
-    source = subject.source
-    if source is None or source.image is None or subject.adopts:
-        return
-    if names.read(source.image.get("Tags")).get(names.VERSION) != subject.version:
-        return
-    made.add(
-        "clean up",
-        f"remove {source.ami} in {source.region}, which Packer made, and its snapshots: a copy is published",
-        requests("ec2", source.region, "DeregisterImage"),
-        partial(publishing.retire, subject),
-    )

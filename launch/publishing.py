@@ -63,7 +63,7 @@ def copy(subject: Subject, place: Place, say: Say) -> None:
             subject.cloud,
             region,
             subject.name,
-            _origin(subject, region),
+            (subject.home, _image(subject, subject.home)["ImageId"]),
             subject.tags,
             subject.description,
             encrypt=subject.publish.encrypt,
@@ -74,14 +74,6 @@ def copy(subject: Subject, place: Place, say: Say) -> None:
         at = image["ImageId"]
     say(f"waiting for {at} in {region}")
     ami.await_available(subject.cloud, region, at)
-
-
-def _origin(subject: Subject, region: str) -> tuple[str, str]:
-    """Where a copy comes from: Packer's AMI for the first region, and that one for the others."""
-    if region == subject.home:
-        assert subject.source is not None
-        return subject.source.region, subject.source.ami
-    return subject.home, _image(subject, subject.home)["ImageId"]
 
 
 def _image(subject: Subject, region: str) -> dict[str, Any]:
@@ -193,12 +185,17 @@ def _key_of(subject: Subject, region: str, image: dict[str, Any]) -> str | None:
     return found[0].get("KmsKeyId") if found else None
 
 
-def retire(subject: Subject, say: Say) -> None:
-    """Remove Packer's AMI, once the copy of it is there."""
+def duplicate(subject: Subject, wanted: snapshot.Wanted, origin: tuple[str, str], say: Say) -> None:
+    """Copy the disk of Packer's AMI, with the key of kiln.toml."""
+    say(f"{snapshot.copy(subject.cloud, wanted, origin)} in {wanted.region} is complete")
+
+
+def retire(subject: Subject, wanted: snapshot.Wanted, say: Say) -> None:
+    """Remove Packer's AMI, once a copy of its disk is there."""
     source = subject.source
     assert source is not None
-    copy_of_it = _image(subject, subject.home)["ImageId"]
-    if copy_of_it == source.ami:
-        raise KilnError(f"{source.ami} is what is published", "this is a bug of kiln: report it")
+    found = snapshot.find(subject.cloud, wanted.region, wanted.identity)
+    if not any(each["State"] == "completed" for each in found):
+        raise KilnError(f"the copy of {source.ami} in {wanted.region} is gone", AGAIN)
     ami.remove(subject.cloud, source.region, source.ami)
-    say(f"{source.ami} is gone; {copy_of_it} is what is published")
+    say(f"{source.ami} is gone; its disk is {found[0]['SnapshotId']}")

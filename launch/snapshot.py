@@ -133,8 +133,8 @@ def make(cloud: Cloud, wanted: Wanted, say: Say) -> str:
         The disk cannot be read, or AWS does not take it.
     """
     ours: dict[str, list[str]] = {}
-    for each in find(cloud, wanted.region, wanted.identity):
-        ours.setdefault(each["State"], []).append(each["SnapshotId"])
+    for found in find(cloud, wanted.region, wanted.identity):
+        ours.setdefault(found["State"], []).append(found["SnapshotId"])
     ready, begun, dead = (ours.pop(state, []) for state in ("completed", "pending", "error"))
     try:
         if not ready:
@@ -235,6 +235,54 @@ def _settled(cloud: Cloud, region: str, at: str, looks: int = 0) -> str:
         if looks:
             return "pending"
         raise
+
+
+def copy(cloud: Cloud, wanted: Wanted, origin: tuple[str, str]) -> str:
+    """Copy a snapshot, as with another key; goes on with a copy that an earlier run has begun.
+
+    Parameters
+    ----------
+    cloud:
+        The account.
+    wanted:
+        What it is to be.
+    origin:
+        Region and id of the snapshot that is copied.
+
+    Returns
+    -------
+    str
+        Id of the copy, completed.
+
+    Raises
+    ------
+    KilnError
+        AWS could not copy it.
+    """
+    region = wanted.region
+    ours = find(cloud, region, wanted.identity)
+    alive = [str(each["SnapshotId"]) for each in ours if each["State"] in ("completed", "pending")]
+    if not alive:
+        kms = {"KmsKeyId": wanted.key} if wanted.key else {}
+        alive = [
+            cloud.client("ec2", region).copy_snapshot(
+                SourceRegion=origin[0],
+                SourceSnapshotId=origin[1],
+                Description=f"{wanted.tags[names.IMAGE]} {wanted.tags[names.VERSION]}",
+                TagSpecifications=[{"ResourceType": "snapshot", "Tags": names.tags(wanted.tags)}],
+                **({"Encrypted": True, **kms} if wanted.encrypt else {}),
+            )["SnapshotId"]
+        ]
+    if _settled(cloud, region, alive[0]) != "completed":
+        raise KilnError(
+            f"{alive[0]}, a copy of {origin[1]}, failed in {region}",
+            f"usually its key may not be used; {AGAIN}",
+        )
+    # CopySnapshot knows no client token: one whose answer was lost was made all the same.
+    for each in find(cloud, region, wanted.identity):
+        if each["SnapshotId"] != alive[0]:
+            delete(cloud, region, each["SnapshotId"])
+    return alive[0]
 
 
 def blocks(cloud: Cloud, region: str, snapshot: str) -> Iterator[int]:

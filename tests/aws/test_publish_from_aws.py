@@ -104,7 +104,8 @@ def test_of_an_unencrypted_ami_a_copy_is_published_and_it_is_removed(
     before = {each["SnapshotId"] for each in client("ec2").describe_snapshots(OwnerIds=["self"])["Snapshots"]}
     done()
     (image,) = named(client, REGION).values()
-    assert image["Name"] == f"{NAME}-encrypted"
+    assert (image["Name"], image["BootMode"], image["ImdsSupport"]) == (NAME, "uefi", "v2.0")
+    assert image["ImageId"] != ami
     assert image["BlockDeviceMappings"][0]["Ebs"]["Encrypted"] is True
     after = client("ec2").describe_snapshots(OwnerIds=["self"])["Snapshots"]
     ours = [each for each in after if names.VERSION in names.read(each.get("Tags"))]
