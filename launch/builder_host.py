@@ -316,8 +316,7 @@ def _call(command: list[str], extra: dict[str, str], seconds: float) -> str | No
             env=_environment(extra),
             cwd=paths.ROOT,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            capture_output=True,
             text=True,
             errors="replace",
             timeout=seconds,
@@ -328,7 +327,8 @@ def _call(command: list[str], extra: dict[str, str], seconds: float) -> str | No
         return None
     except FileNotFoundError as error:
         raise KilnError(f"{command[0]} is not installed", "scripts/setup.sh installs it") from error
-    return done.stdout
+    # Where Ansible does not come to its JSON, what it complained about is all there is.
+    return done.stdout if done.stdout.strip() else done.stderr
 
 
 def _stream(command: list[str], extra: dict[str, str], seconds: float, read: Callable[[str], None]) -> int:

@@ -9,6 +9,7 @@ from kiln.appstream import Appstream, Builder
 from kiln.config import Config
 from kiln.errors import UsageError
 from launch import (
+    appstream_copy,
     appstream_image,
     builder_host,
     builder_inputs,
@@ -119,6 +120,7 @@ def plan(
     }
     if ready is not None and ready["State"] != "FAILED":
         _ending(made, job, ready["State"], there)
+        _everywhere(made, job)
         return made
     if ready is not None:
         made.notes.append(f"an earlier run did not end well: {appstream_image.explained(ready)[0]}")
@@ -131,7 +133,13 @@ def plan(
     preflight(made, job, there)
     if not made.refusals:
         _whole(made, job, there, marks)
+        _everywhere(made, job)
     return made
+
+
+def _everywhere(made: Plan, job: Job) -> None:
+    regions = job.config.publication(job.image).regions
+    appstream_copy.add(made, job.cloud, job.result, job.region, regions, job.tags)
 
 
 def _made_of(job: Job) -> dict[str, Any] | None:

@@ -25,15 +25,18 @@ class Condition:
         Its name.
     is_:
         Reads it off the AMI.
-    wanted:
-        The values that are right.
+    holds:
+        Whether that is right.
+    asks:
+        What would be right, for people.
     hint:
-        What to do where it is another.
+        What to do where it is not.
     """
 
     check: str
     is_: Callable[[dict[str, Any]], Any]
-    wanted: tuple[Any, ...]
+    holds: Callable[[Any], bool]
+    asks: str
     hint: str
 
 
@@ -41,46 +44,56 @@ def _disks(ami: dict[str, Any]) -> list[dict[str, Any]]:
     return [each["Ebs"] for each in ami.get("BlockDeviceMappings", []) if "Ebs" in each]
 
 
-def _disk(ami: dict[str, Any], key: str) -> Any:
-    return next((disk.get(key) for disk in _disks(ami)), None)
+def _disk(key: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda ami: next((disk.get(key) for disk in _disks(ami)), None)
+
+
+def _must(check: str, key: str, value: Any, hint: str) -> Condition:
+    """A member of the AMI that must have one value."""
+    return Condition(check, lambda ami: ami.get(key), lambda found: found == value, str(value), hint)
 
 
 SOURCE = "start from a TPM-Windows_Server-2022 or -2025 Full Base AMI (SSM: /aws/service/ami-windows-latest)"
 
+LARGEST_GB = 500
+
 CONDITIONS: tuple[Condition, ...] = (
+    _must("ami-state", "State", "available", f"wait until EC2 calls it so, then {AGAIN}"),
+    _must("ami-public", "Public", False, "take its launch permission for all away"),
+    _must("ami-kind", "ImageType", "machine", SOURCE),
+    _must("ami-architecture", "Architecture", "x86_64", SOURCE),
+    _must("ami-virtualization", "VirtualizationType", "hvm", SOURCE),
+    _must("ami-boot-mode", "BootMode", "uefi", SOURCE),
+    _must("ami-tpm", "TpmSupport", "v2.0", SOURCE),
+    _must("ami-ena", "EnaSupport", True, "set ena_support = true in the template"),
+    _must("ami-platform", "PlatformDetails", "Windows", f"no SQL Server, no Linux: {SOURCE}"),
+    _must("ami-root-device", "RootDeviceName", "/dev/sda1", SOURCE),
     Condition(
-        "ami-state", lambda a: a.get("State"), ("available",), f"wait until EC2 calls it so, then {AGAIN}"
-    ),
-    Condition("ami-private", lambda a: a.get("Public"), (False,), "take its launch permission for all away"),
-    Condition("ami-kind", lambda a: a.get("ImageType"), ("machine",), SOURCE),
-    Condition("ami-architecture", lambda a: a.get("Architecture"), ("x86_64",), SOURCE),
-    Condition("ami-virtualization", lambda a: a.get("VirtualizationType"), ("hvm",), SOURCE),
-    Condition("ami-boot-mode", lambda a: a.get("BootMode"), ("uefi",), SOURCE),
-    Condition("ami-tpm", lambda a: a.get("TpmSupport"), ("v2.0",), SOURCE),
-    Condition("ami-ena", lambda a: a.get("EnaSupport"), (True,), "set ena_support = true in the template"),
-    Condition(
-        "ami-platform", lambda a: a.get("PlatformDetails"), ("Windows",), f"no SQL Server, no Linux: {SOURCE}"
-    ),
-    Condition("ami-root-device", lambda a: a.get("RootDeviceName"), ("/dev/sda1",), SOURCE),
-    Condition(
-        "ami-one-volume",
-        lambda a: len(a.get("BlockDeviceMappings", [])) - _ephemeral(a),
-        (1,),
+        "ami-volumes",
+        lambda ami: len(ami.get("BlockDeviceMappings", [])) - _ephemeral(ami),
+        lambda found: found == 1,
+        "1",
         "leave only the root volume in the template",
     ),
     Condition(
-        "ami-volume-type", lambda a: _disk(a, "VolumeType"), ("gp2", "gp3"), "set volume_type in the template"
+        "ami-volume-type",
+        _disk("VolumeType"),
+        lambda found: found in ("gp2", "gp3"),
+        "gp2 or gp3",
+        "set volume_type in the template",
     ),
     Condition(
         "ami-volume-size",
-        lambda a: (_disk(a, "VolumeSize") or 0) in range(1, 501) or _disk(a, "VolumeSize"),
-        (True,),
-        "AppStream imports 500 GB at most: set a smaller volume_size in the template",
+        _disk("VolumeSize"),
+        lambda found: found is not None and 0 < found <= LARGEST_GB,
+        f"at most {LARGEST_GB} GB",
+        "set a smaller volume_size in the template",
     ),
     Condition(
-        "ami-unencrypted",
-        lambda a: any(disk.get("Encrypted") for disk in _disks(a)),
-        (False,),
+        "ami-encrypted",
+        lambda ami: any(disk.get("Encrypted") for disk in _disks(ami)),
+        lambda found: not found,
+        "False",
         "AppStream imports no encrypted AMI: set encrypt = false under publish, then bake and publish again",
     ),
 )
@@ -144,16 +157,14 @@ def judge(plan: Plan, cloud: Cloud, region: str, ami: dict[str, Any]) -> None:
     with told(f"asking whether {region} encrypts by default"):
         default = cloud.client("ec2", region).get_ebs_encryption_by_default()["EbsEncryptionByDefault"]
     for condition in CONDITIONS:
-        is_ = condition.is_(ami)
-        if is_ in condition.wanted:
+        found = condition.is_(ami)
+        if condition.holds(found):
             continue
         hint = condition.hint
-        if condition.check == "ami-unencrypted" and default:
+        if condition.check == "ami-encrypted" and default:
             hint = f"AppStream imports no encrypted AMI, {BY_DEFAULT}"
-        wanted = " or ".join(str(each) for each in condition.wanted)
-        plan.refuse(
-            condition.check, f"{ident}: {condition.check[4:].replace('-', ' ')} is {is_}, not {wanted}", hint
-        )
+        subject = condition.check.removeprefix("ami-").replace("-", " ")
+        plan.refuse(condition.check, f"{ident}: {subject} is {found}, and must be {condition.asks}", hint)
     if default:
         plan.notes.append(
             f"{region} encrypts new volumes by default: the next AMI baked there cannot be imported"

@@ -10,7 +10,7 @@ from typing import Any
 
 from kiln import config as configuration
 from kiln.config import Config
-from tests.aws.conftest import ACCOUNT, KILN_TOML, REGION, Seeded
+from tests.aws.conftest import ACCOUNT, BUCKET, KILN_TOML, REGION
 
 Clients = Callable[..., Any]
 
@@ -34,6 +34,26 @@ PLAYBOOK = """---
         dest: "{{ trace }}"
         mode: "0644"
 """
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What an account has before: two subnets, a security group, the bucket of the records."""
+
+    subnets: tuple[str, ...]
+    security_group: str
+
+
+def ground(client: Clients) -> Ground:
+    """Make it: the part of ``seeded`` that a fleet stands on, since each request costs a test its time."""
+    ec2 = client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.7.0.0/16")["Vpc"]["VpcId"]
+    subnets = tuple(
+        ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.7.{n}.0/24")["Subnet"]["SubnetId"] for n in range(2)
+    )
+    group: str = ec2.create_security_group(GroupName="kiln", Description="kiln", VpcId=vpc)["GroupId"]
+    client("s3").create_bucket(Bucket=BUCKET)
+    return Ground(subnets, group)
 
 
 def name(version: str) -> str:
@@ -144,7 +164,7 @@ class Streaming:
 
 def put(
     client: Clients,
-    seeded: Seeded,
+    there: Ground,
     *,
     image: str = NATIVE,
     instance_type: str = "stream.standard.large",
@@ -158,7 +178,7 @@ def put(
         InstanceType=instance_type,
         FleetType="ON_DEMAND",
         ComputeCapacity={"DesiredInstances": 2},
-        VpcConfig={"SubnetIds": list(seeded.subnets), "SecurityGroupIds": [seeded.security_group]},
+        VpcConfig={"SubnetIds": list(there.subnets), "SecurityGroupIds": [there.security_group]},
         DisplayName="Readers",
         MaxUserDurationInSeconds=4 * 3600,
         IdleDisconnectTimeoutInSeconds=900,

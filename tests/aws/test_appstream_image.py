@@ -15,15 +15,22 @@ from launch.cloud import Cloud
 from launch.execute import carry_out
 from launch.plan import Plan
 from tests.aws import streaming
-from tests.aws.conftest import REGION, Seeded
-from tests.aws.streaming import FIRST, name
+from tests.aws.conftest import REGION
+from tests.aws.streaming import FIRST, Ground, name
 from tests.emulator.handle import Emulator
 
 Clients = Callable[..., Any]
 
 
 @pytest.fixture
-def config(kiln_toml: Path, seeded: Seeded) -> Config:
+def ground(client: Clients, emulator: Emulator) -> Ground:
+    # Each look at AppStream lets five minutes go by: a test need not look as often as a run does.
+    emulator.settings(describe_seconds=300)
+    return streaming.ground(client)
+
+
+@pytest.fixture
+def config(kiln_toml: Path, ground: Ground) -> Config:
     return streaming.write(kiln_toml)
 
 
@@ -61,7 +68,7 @@ def test_an_ami_is_imported_and_then_there_is_nothing_to_do(
 
 
 def test_the_catalogue_of_kiln_toml_is_the_catalogue_of_the_image(
-    cloud: Cloud, kiln_toml: Path, client: Clients, seeded: Seeded
+    cloud: Cloud, kiln_toml: Path, client: Clients, ground: Ground
 ) -> None:
     config = streaming.write(
         kiln_toml,
@@ -159,13 +166,13 @@ def test_an_ami_that_appstream_would_not_take_is_refused_with_what_to_do(
         "ena",
         "platform",
         "root-device",
-        "one-volume",
+        "volumes",
         "volume-type",
     }
-    wrong |= {"volume-size", "unencrypted"}
+    wrong |= {"volume-size", "encrypted"}
     assert {f"ami-{each}" for each in wrong} <= set(found), sorted(found)
     assert "role" in found, "the role is not there"
-    assert "kiln builder run" in found["ami-unencrypted"], (
+    assert "kiln builder run" in found["ami-encrypted"], (
         "the account encrypts by default: there is another way"
     )
     assert carry_out(made, cloud) is Exit.REFUSED

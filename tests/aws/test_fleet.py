@@ -16,8 +16,8 @@ from launch.execute import carry_out
 from launch.plan import Plan
 from launch.records import Records, Revocation, now, written
 from tests.aws import streaming
-from tests.aws.conftest import ACCOUNT, REGION, Seeded
-from tests.aws.streaming import FIRST, SECOND, name, reach, sent, state
+from tests.aws.conftest import ACCOUNT, REGION
+from tests.aws.streaming import FIRST, SECOND, Ground, name, reach, sent, state
 from tests.emulator.handle import Emulator
 
 Clients = Callable[..., Any]
@@ -51,16 +51,23 @@ def imported(client: Clients, version: str) -> None:
 
 
 @pytest.fixture
-def config(kiln_toml: Path, seeded: Seeded) -> Config:
+def ground(client: Clients, emulator: Emulator) -> Ground:
+    # Each look at AppStream lets five minutes go by: a test need not look as often as a run does.
+    emulator.settings(describe_seconds=300)
+    return streaming.ground(client)
+
+
+@pytest.fixture
+def config(kiln_toml: Path, ground: Ground) -> Config:
     return streaming.write(kiln_toml)
 
 
 @pytest.fixture
-def custom(client: Clients, seeded: Seeded) -> None:
+def custom(client: Clients, ground: Ground) -> None:
     """A fleet of instances of imported images, on the first version."""
     streaming.import_role(client)
     imported(client, FIRST)
-    streaming.put(client, seeded, image=name(FIRST), instance_type=GENERAL)
+    streaming.put(client, ground, image=name(FIRST), instance_type=GENERAL)
 
 
 def test_the_image_is_imported_and_changed_while_the_fleet_runs(
@@ -90,7 +97,7 @@ def test_the_image_is_imported_and_changed_while_the_fleet_runs(
 
 
 def test_what_may_change_live_does_and_what_may_not_needs_a_stop(
-    cloud: Cloud, kiln_toml: Path, client: Clients, emulator: Emulator, seeded: Seeded, custom: None
+    cloud: Cloud, kiln_toml: Path, client: Clients, emulator: Emulator, ground: Ground, custom: None
 ) -> None:
     streaming.promote(client, FIRST)
     live = 'display_name = "Radiology"\ncapacity = 3\nidle_minutes = 20\ndisconnect_minutes = 5\n'
@@ -111,7 +118,7 @@ def test_what_may_change_live_does_and_what_may_not_needs_a_stop(
     assert found["ComputeCapacityStatus"]["Desired"] == 3 and found["State"] == "RUNNING"
 
     emulator.admin("appstream_session", account=ACCOUNT, region=REGION, fleet="kiln-readers", user="ada")
-    fixed = f'{live}session_hours = 8\nview = "DESKTOP"\nsubnets = ["{seeded.subnets[0]}"]\n'
+    fixed = f'{live}session_hours = 8\nview = "DESKTOP"\nsubnets = ["{ground.subnets[0]}"]\n'
     config = streaming.write(kiln_toml, target=fixed)
     refused = refusals(planned(cloud, config))["needs-stop"]
     assert "1 sessions" in refused and "--allow-stop" in refused and "session hours" in refused
@@ -130,8 +137,8 @@ def test_what_may_change_live_does_and_what_may_not_needs_a_stop(
     assert found["State"] == "RUNNING" and found["StreamView"] == "DESKTOP"
     assert found["MaxUserDurationInSeconds"] == 8 * 3600
     assert found["VpcConfig"] == {
-        "SubnetIds": [seeded.subnets[0]],
-        "SecurityGroupIds": [seeded.security_group],
+        "SubnetIds": [ground.subnets[0]],
+        "SecurityGroupIds": [ground.security_group],
     }
     assert not planned(cloud, config).steps
 
@@ -174,11 +181,11 @@ def test_a_fleet_that_was_stopped_for_a_change_is_started_whatever_happens(
 
 
 @pytest.fixture
-def scaled(client: Clients, seeded: Seeded) -> None:
+def scaled(client: Clients, ground: Ground) -> None:
     """A fleet of AWS's own image, with scaling, beside an imported image that is ready."""
     streaming.import_role(client)
     imported(client, FIRST)
-    streaming.put(client, seeded)
+    streaming.put(client, ground)
     scaling = client("application-autoscaling")
     where = {
         "ServiceNamespace": "appstream",
@@ -266,14 +273,14 @@ def test_an_imported_image_needs_a_new_fleet_and_the_stack_moves(
 
 
 def test_what_stands_in_the_way_is_told_before_anything_changes(
-    cloud: Cloud, kiln_toml: Path, client: Clients, emulator: Emulator, seeded: Seeded
+    cloud: Cloud, kiln_toml: Path, client: Clients, emulator: Emulator, ground: Ground
 ) -> None:
     config = streaming.write(kiln_toml)
     before = len(emulator.requests())
     assert "kiln.toml" in refusals(planned(cloud, config))["fleet"]
     streaming.import_role(client)
     imported(client, FIRST)
-    streaming.put(client, seeded, image=name(FIRST), instance_type=GENERAL)
+    streaming.put(client, ground, image=name(FIRST), instance_type=GENERAL)
     assert "kiln promote slicer@" in refusals(planned(cloud, config))["channel"]
     assert "kiln publish slicer@" in refusals(planned(cloud, config, version=SECOND))["appstream-image"]
     client("ssm").put_parameter(Name="/kiln/slicer/stable", Value="AppStream-other", Type="String")

@@ -95,10 +95,10 @@ def test_no_answer_is_not_a_failure_of_the_operation(host: Local) -> None:
 
 def test_ansible_is_the_way_in(tmp_path: Path) -> None:
     local = ByAnsible("ssh", {"ansible_connection": "local", "ansible_python_interpreter": sys.executable})
-    done = local.run(["sh", "-c", 'echo "$1"; echo two >&2; exit 3', "sh", "$HOME a  b"], 300)
+    done = local.run(["sh", "-c", 'echo "$1"; echo two >&2; exit 3', "sh", "$HOME a  b"], 1800)
     assert (done.code, done.out, done.err) == (3, "$HOME a  b", "two"), "nothing is expanded on the way"
     gone = ByAnsible("ssh", {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_connection": "ssh"})
-    assert gone.run(["true"], 300).code is None
+    assert gone.run(["true"], 1800).code is None
 
 
 def test_no_secret_is_in_an_inventory(tmp_path: Path) -> None:

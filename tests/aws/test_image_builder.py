@@ -19,15 +19,14 @@ from launch.execute import carry_out
 from launch.plan import Plan
 from tests.aws import streaming
 from tests.aws.builder_local import Local
-from tests.aws.conftest import Seeded
-from tests.aws.streaming import NATIVE, PLAYBOOK, sent
+from tests.aws.streaming import NATIVE, PLAYBOOK, Ground, sent
 from tests.emulator.handle import Emulator
 
 Clients = Callable[..., Any]
 
 
 def written(
-    kiln_toml: Path, seeded: Seeded, *, builder: str = "prepared = true\n", playbook: str = PLAYBOOK
+    kiln_toml: Path, ground: Ground, *, builder: str = "prepared = true\n", playbook: str = PLAYBOOK
 ) -> Config:
     folder = kiln_toml.parent
     (folder / "slicer.yml").write_text(playbook)
@@ -40,8 +39,8 @@ display_name = "3D Slicer"
 parameters = "--no-splash"
 [image.slicer.appstream.builder]
 base = "{NATIVE}"
-subnet = "{seeded.subnets[0]}"
-security_groups = ["{seeded.security_group}"]
+subnet = "{ground.subnets[0]}"
+security_groups = ["{ground.security_group}"]
 connect = "ssh"
 secret = "env:KILN_TEST_SECRET"
 {builder}"""
@@ -49,10 +48,17 @@ secret = "env:KILN_TEST_SECRET"
 
 
 @pytest.fixture
-def config(kiln_toml: Path, seeded: Seeded, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Config:
+def ground(client: Clients, emulator: Emulator) -> Ground:
+    # Each look at AppStream lets five minutes go by: a test need not look as often as a run does.
+    emulator.settings(describe_seconds=300)
+    return streaming.ground(client)
+
+
+@pytest.fixture
+def config(kiln_toml: Path, ground: Ground, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Config:
     monkeypatch.setenv("KILN_TEST_SECRET", "a key")
     monkeypatch.setenv("KILN_CACHE", str(tmp_path / "cache"))
-    return written(kiln_toml, seeded)
+    return written(kiln_toml, ground)
 
 
 @pytest.fixture
@@ -139,16 +145,16 @@ def test_a_run_that_is_killed_after_any_step_goes_on_where_it_was(
 
 
 def test_no_builder_is_left_after_a_failure_unless_it_is_to_be_kept(
-    cloud: Cloud, kiln_toml: Path, config: Config, client: Clients, seeded: Seeded, host: Local
+    cloud: Cloud, kiln_toml: Path, config: Config, client: Clients, ground: Ground, host: Local
 ) -> None:
-    broken = written(kiln_toml, seeded, playbook=PLAYBOOK.replace("{{ kiln_version }}", "{{ nobody }}"))
+    broken = written(kiln_toml, ground, playbook=PLAYBOOK.replace("{{ kiln_version }}", "{{ nobody }}"))
     with pytest.raises(KilnError) as failed:
         carry_out(planned(cloud, broken, host), cloud)
     assert "slicer.yml failed on the builder" in failed.value.what and "nobody" in failed.value.what
     assert "\n" not in failed.value.what and str(paths.cache_dir()) in failed.value.hint
     assert builders(client) == [] and images(client) == []
 
-    config = written(kiln_toml, seeded)
+    config = written(kiln_toml, ground)
     host.tell(fails={"add-application": [1, "File not found (absolute-app-path)"]})
     with pytest.raises(KilnError, match="File not found"):
         carry_out(planned(cloud, config, host, keep=True), cloud)
@@ -163,9 +169,9 @@ def test_no_builder_is_left_after_a_failure_unless_it_is_to_be_kept(
 
 
 def test_a_builder_that_cannot_start_is_explained_and_removed(
-    cloud: Cloud, kiln_toml: Path, config: Config, client: Clients, seeded: Seeded, host: Local
+    cloud: Cloud, kiln_toml: Path, config: Config, client: Clients, ground: Ground, host: Local
 ) -> None:
-    wrong = written(kiln_toml, seeded)
+    wrong = written(kiln_toml, ground)
     said = wrong.image["slicer"].appstream
     assert said is not None and said.builder is not None
     builder = said.builder.model_copy(update={"security_groups": ["sg-0123456789abcdef0"]})
@@ -184,17 +190,17 @@ def test_what_stands_in_the_way_is_told_before_anything_is_made(
     config: Config,
     client: Clients,
     emulator: Emulator,
-    seeded: Seeded,
+    ground: Ground,
     host: Local,
 ) -> None:
     before = len(emulator.requests())
-    bare = written(kiln_toml, seeded, builder="")
+    bare = written(kiln_toml, ground, builder="")
     assert "kiln builder seed slicer" in refusals(planned(cloud, bare, host))["base"]
     graphics = written(
-        kiln_toml, seeded, builder='prepared = true\ninstance_type = "stream.graphics.g4dn.xlarge"\n'
+        kiln_toml, ground, builder='prepared = true\ninstance_type = "stream.graphics.g4dn.xlarge"\n'
     )
     assert "Service Quotas" in refusals(planned(cloud, graphics, host))["quota"]
-    role = written(kiln_toml, seeded, builder='prepared = true\nrole = "arn:aws:iam::111122223333:role/x"\n')
+    role = written(kiln_toml, ground, builder='prepared = true\nrole = "arn:aws:iam::111122223333:role/x"\n')
     assert "no role x" in refusals(planned(cloud, role, host))["role"]
     assert not emulator.mutating(before)
     client("appstream").create_image_builder(
@@ -211,7 +217,7 @@ def test_the_base_image_is_seeded_once_and_its_account_leaves_the_image(
     kiln_toml: Path,
     config: Config,
     client: Clients,
-    seeded: Seeded,
+    ground: Ground,
     host: Local,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
@@ -219,7 +225,7 @@ def test_the_base_image_is_seeded_once_and_its_account_leaves_the_image(
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     client("ssm").put_parameter(Name="/kiln/builder", Value=key.read_text(), Type="SecureString")
-    written(kiln_toml, seeded, builder="")
+    written(kiln_toml, ground, builder="")
     text = kiln_toml.read_text().replace("env:KILN_TEST_SECRET", "ssm:/kiln/builder")
     kiln_toml.write_text(text)
     bare = configuration.load(kiln_toml)
