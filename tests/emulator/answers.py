@@ -60,7 +60,9 @@ def _error(model: Any, status: int, headers: dict[str, str], body: bytes) -> lis
         parsed = parser.parse({"headers": lowered, "body": body, "status_code": status}, model.output_shape)
     except ResponseParserError:
         return [f"{model.name}: the error {status} cannot be read"]
-    return [] if parsed.get("Error", {}).get("Code") else [f"{model.name}: the error {status} has no code"]
+    # Where there is no code botocore's parsers put the number of the status.
+    code = str(parsed.get("Error", {}).get("Code", ""))
+    return [f"{model.name}: the error {status} has no code"] if code in ("", str(status)) else []
 
 
 def _unknown(model: Any, body: bytes, path: str) -> list[str]:
@@ -70,7 +72,10 @@ def _unknown(model: Any, body: bytes, path: str) -> list[str]:
     if not body.strip() or "payload" in shape.serialization:
         return []
     if protocol in ("json", "rest-json"):
-        return _unknown_json(shape, json.loads(body), path)
+        try:
+            return unknown_json(shape, json.loads(body), path)
+        except ValueError as error:
+            return [f"{path}: it cannot be read: {error}"]
     if protocol not in ("query", "ec2"):
         return []
     root = ElementTree.fromstring(body.decode())
@@ -81,19 +86,20 @@ def _unknown(model: Any, body: bytes, path: str) -> list[str]:
     return _unknown_xml(shape, root, path)
 
 
-def _unknown_json(shape: Any, value: Any, path: str) -> list[str]:
+def unknown_json(shape: Any, value: Any, path: str) -> list[str]:
+    """Members of a JSON document that its shape does not have, a line each."""
     kind = shape.type_name
     if value is None:
         return []
     if kind == "structure" and isinstance(value, dict):
         known = {member.serialization.get("name", name): member for name, member in shape.members.items()}
         lines = [f"{path}.{name} is unknown" for name in value if name not in known]
-        inside = (_unknown_json(known[n], each, f"{path}.{n}") for n, each in value.items() if n in known)
+        inside = (unknown_json(known[n], each, f"{path}.{n}") for n, each in value.items() if n in known)
         return lines + [line for found in inside for line in found]
     if kind == "list" and isinstance(value, list):
-        return [line for each in value for line in _unknown_json(shape.member, each, f"{path}[]")]
+        return [line for each in value for line in unknown_json(shape.member, each, f"{path}[]")]
     if kind == "map" and isinstance(value, dict):
-        return [line for each in value.values() for line in _unknown_json(shape.value, each, f"{path}{{}}")]
+        return [line for each in value.values() for line in unknown_json(shape.value, each, f"{path}{{}}")]
     return []
 
 

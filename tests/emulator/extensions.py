@@ -24,6 +24,8 @@ CORE: tuple[str, ...] = (
     "regions",
     "iam",
     "state",
+    # Last: it remembers what the others have added.
+    "speed",
 )
 """Images, keys, parameters: what every command of kiln stands on."""
 

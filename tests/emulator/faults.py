@@ -181,7 +181,7 @@ def answer(asked: Asked, status: int, code: str, message: str) -> tuple[int, lis
         Status, headers, body.
     """
     request_id = str(uuid.uuid4())
-    protocol = asked.model.service_model.protocol if asked.model is not None else "ec2"
+    protocol = asked.model.service_model.resolved_protocol if asked.model is not None else "ec2"
     inner = f"<Code>{escape(code)}</Code><Message>{escape(message)}</Message>"
     headers = [("x-amzn-requestid", request_id), ("x-amz-request-id", request_id)]
     if protocol in ("json", "rest-json"):

@@ -58,6 +58,11 @@ class Emulator:
         """Those of the requests that change something."""
         return [each for each in self.requests(since) if each["mutating"]]
 
+    def validated(self) -> tuple[int, int]:
+        """How many of the requests are what botocore's models allow, and how many there were."""
+        seen = self.requests()
+        return sum(each["valid"] for each in seen), len(seen)
+
     def settings(self, **values: Any) -> dict[str, Any]:
         """Set some settings; return all."""
         found: dict[str, Any] = self._ask("settings", values, method="POST")

@@ -52,7 +52,7 @@ def gate(asked: Asked, environ: dict[str, Any]) -> Answer | None:
 
 def denied(asked: Asked, who: str, need: policies.Need) -> Answer:
     """The refusal, in the form of its service."""
-    json_ = asked.model is not None and asked.model.service_model.protocol in ("json", "rest-json")
+    json_ = asked.model is not None and asked.model.service_model.resolved_protocol in ("json", "rest-json")
     default = ("AccessDeniedException", 400) if json_ else ("AccessDenied", 403)
     code, status = CODES.get(asked.service, default)
     message = f"User: {who} is not authorized to perform: {need.action} on resource: {need.resource}"

@@ -140,8 +140,14 @@ def set_key_policy(account: str, region: str, key: str, policy: dict[str, Any]) 
     find(account, region, key).policy = json.dumps(policy)
 
 
+BY_ARN = ("disable_key", "enable_key", "cancel_key_deletion", "schedule_key_deletion")
+"""Of moto's backend: they take only an id, and their responses pass on what the request has."""
+
+
 def install() -> None:
-    """Let a key behind ``alias/aws/...`` be AWS's own, as its description then says."""
+    """Let a key behind ``alias/aws/...`` be AWS's own, as its description then says; take ARNs everywhere."""
+    for name in BY_ARN:
+        _by_arn(name)
     original = KmsBackend.create_alias
 
     def create_alias(self: Any, target_key_id: str, alias_name: str) -> Any:
@@ -151,3 +157,12 @@ def install() -> None:
         return alias
 
     KmsBackend.create_alias = create_alias  # type: ignore[method-assign]
+
+
+def _by_arn(name: str) -> None:
+    original = getattr(KmsBackend, name)
+
+    def act(self: Any, key_id: str, *more: Any, **given: Any) -> Any:
+        return original(self, self.any_id_to_key_id(key_id), *more, **given)
+
+    setattr(KmsBackend, name, act)

@@ -1,7 +1,7 @@
-"""Parameters of the type ``aws:ec2:image``: PutParameter answers at once, the image is looked for afterwards.
+"""Parameters of the type ``aws:ec2:image``: PutParameter answers at once, the image is looked for later.
 
-What names an image that the account may launch appears after some looks (``pending_describes``); what does not
-is never seen, and nothing says so but its absence.
+What names an image that the account may launch appears after some looks (``pending_describes``); what does
+not is never seen, and nothing says so but its absence.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _decide(pending: Pending) -> None:
 
 
 def resolve(account: str, region: str, name: str) -> str | None:
-    """The image of a parameter, as ``resolve:ssm:NAME`` or ``NAME:VERSION`` asks; None where there is none."""
+    """The image of a parameter, as ``resolve:ssm:NAME`` or ``NAME:VERSION`` asks; None where none is."""
     found = ssm_backends[account][region].get_parameter(name.removeprefix("resolve:ssm:"))
     return str(found.value) if found else None
 

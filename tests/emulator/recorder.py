@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from dataclasses import dataclass, field
@@ -102,7 +103,29 @@ def judge(asked: Asked) -> list[str]:
     if asked.model is None:
         return [f"{asked.service} has no operation {asked.operation or '(none)'}"]
     shape = asked.model.input_shape
-    return modelcheck.wrong(shape, asked.params, asked.operation) if shape else []
+    if shape is None:
+        return []
+    return modelcheck.wrong(shape, asked.params, asked.operation) + _unknown(asked, shape)
+
+
+def _unknown(asked: Asked, shape: Any) -> list[str]:
+    """Parameters that the operation does not have; whoever reads a request by the model passes them over."""
+    protocol = asked.model.service_model.resolved_protocol
+    if protocol == "json" or (protocol == "rest-json" and "payload" not in shape.serialization):
+        document = json.loads(asked.body or b"{}")
+        return answers.unknown_json(shape, document, asked.operation)
+    known = {"Action", "Version"}
+    for name, member in shape.members.items():
+        for each in (
+            name,
+            member.serialization.get("name", name),
+            member.serialization.get("queryName", name),
+        ):
+            known |= {each, each[:1].upper() + each[1:]}
+            # A flattened list has its members under their own name.
+            if member.type_name == "list":
+                known.add(member.member.serialization.get("name", each))
+    return [f"{asked.operation}.{name} is unknown" for name in sorted(asked.fields - known)]
 
 
 class Recorder:

@@ -70,7 +70,7 @@ def gate(asked: Asked, environ: dict[str, Any]) -> Answer | None:
                 403,
                 "You are not subscribed to this service. Please go to http://aws.amazon.com",
             )
-    elif asked.model is not None and asked.model.service_model.protocol in ("json", "rest-json"):
+    elif asked.model is not None and asked.model.service_model.resolved_protocol in ("json", "rest-json"):
         code, status = "UnrecognizedClientException", 400
         message = "The security token included in the request is invalid."
     else:

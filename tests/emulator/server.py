@@ -17,6 +17,7 @@ from urllib.parse import parse_qs
 
 # moto reads these where it is imported.
 os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
+os.environ["MOTO_DISABLE_GLOBAL_CORS"] = "true"
 os.environ.pop("MOTO_ACCOUNT_ID", None)
 
 from moto.moto_server.werkzeug_app import (

@@ -44,6 +44,8 @@ class Asked:
         Of the signature.
     body:
         Bytes of the request.
+    fields:
+        Names of a form's fields, up to their first dot.
     problems:
         Why it could not be read.
     """
@@ -54,6 +56,7 @@ class Asked:
     params: dict[str, Any] = field(default_factory=dict)
     access_key: str = ""
     body: bytes = b""
+    fields: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -112,6 +115,7 @@ def read(environ: dict[str, Any]) -> Asked:
     asked.access_key, asked.region, signed = found.groups()
     form = environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded")
     fields = parse_qs(body.decode(), keep_blank_values=True) if form and signed != "s3" else {}
+    asked.fields = {name.partition(".")[0] for name in fields}
     asked.service = _service(signed, fields.get("Version", [""])[0])
     if model(asked.service) is None:
         asked.problems.append(f"botocore knows no service {asked.service}")

@@ -1,4 +1,4 @@
-"""What the emulator does before a service answers: record, validation, faults, credentials, regions, roles."""
+"""What the emulator does before a service answers: record, validation, faults, keys, regions, roles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
-from tests.emulator import answers, modelcheck, understand
+from tests.emulator import answers, modelcheck, recorder, understand
 from tests.emulator.credentials import BAD_KEY, EXPIRED_KEY
 from tests.emulator.fixtures import ACCOUNT, OTHER
 from tests.emulator.understand import Asked
@@ -74,6 +74,21 @@ def test_a_request_that_the_model_forbids_is_refused_and_told(emulator: Any) -> 
     (seen,) = emulator.requests()
     assert not seen["valid"]
     assert emulator.state()["parameters"] == {}
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (Asked("ssm", "PutParameter", body=b'{"Name": "a", "Hue": 1}'), "PutParameter.Hue is unknown"),
+        (Asked("ec2", "DescribeVpcs", fields={"Action", "Version", "VpcId", "Hue"}), "Hue is unknown"),
+        (Asked("ec2", "DescribeHues"), "has no operation DescribeHues"),
+        (Asked(problems=["the request is not signed"]), "not signed"),
+    ],
+)
+def test_what_nobody_would_read_of_a_request_is_told(asked: Asked, said: str) -> None:
+    lines = recorder.judge(asked)
+    assert any(said in line for line in lines)
+    assert "VpcId is unknown" not in str(lines)
 
 
 @pytest.mark.parametrize(

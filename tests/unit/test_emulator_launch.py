@@ -265,7 +265,9 @@ def test_public_parameters_name_images_that_are_there(client: Any) -> None:
 def test_answers_are_what_the_model_says(client: Any, emulator: Any) -> None:
     ec2, ssm = client("ec2"), client("ssm")
     made = template(ec2, ImageId=register(ec2, snapshot=snapshot(ec2)), InstanceType="t3.micro")
-    ec2.create_launch_template_version(LaunchTemplateId=made, SourceVersion="1", LaunchTemplateData={})
+    ec2.create_launch_template_version(
+        LaunchTemplateId=made, SourceVersion="1", LaunchTemplateData={"EbsOptimized": True}
+    )
     ec2.describe_launch_templates()
     ec2.describe_launch_template_versions(LaunchTemplateId=made)
     ec2.delete_launch_template_versions(LaunchTemplateId=made, Versions=["2"])
