@@ -1,4 +1,4 @@
-"""The committed template by real Packer: amazon-ebs against the emulator, ssh and Ansible into a container."""
+"""The committed template by real Packer: amazon-ebs on the emulator, ssh and Ansible into a container."""
 
 from __future__ import annotations
 
@@ -42,9 +42,14 @@ def host_root() -> Path:
     return latest.resolve() / "root"
 
 
+def named() -> str:
+    """Name of the container; ``KILN_HOST_NAME`` gives another."""
+    return os.environ.get("KILN_HOST_NAME", f"kiln-host-{os.getpid()}")
+
+
 @pytest.fixture
 def host(client: Callable[..., Any]) -> Iterator[Host]:
-    with Host(host_root(), f"kiln-host-{os.getpid()}") as made:
+    with Host(host_root(), named()) as made:
         made.run("rm", "-f", *WRITTEN)
         made.attend(client("ec2"))
         yield made

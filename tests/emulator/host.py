@@ -30,7 +30,7 @@ SSHD = (
     *("-o", "AuthorizedKeysFile=.ssh/authorized_keys"),
 )
 
-BOOT_SECONDS = 120.0
+BOOT_SECONDS = 300.0
 
 _ADMIT = """\
 set -eu
