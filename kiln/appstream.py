@@ -76,7 +76,9 @@ class Builder(Section):
         examples=["AppStream-WinServer2022-10-08-2026"],
     )
     instance_type: InstanceType = Field(
-        default="stream.standard.large", description="AppStream instance type of the builder"
+        default="stream.standard.large",
+        description="AppStream instance type of the builder",
+        examples=["stream.standard.large"],
     )
     subnet: Annotated[str, StringConstraints(pattern=r"^subnet-[0-9a-f]{8,17}$")] = Field(
         description="subnet of its network interface, which this machine can reach",
@@ -98,12 +100,18 @@ class Builder(Section):
         description="whether base has Ansible's account already; if not, see kiln builder seed",
         examples=[True],
     )
-    internet: bool = Field(default=False, description="whether AppStream gives it a way to the internet")
+    internet: bool = Field(
+        default=False, description="whether AppStream gives it a way to the internet", examples=[False]
+    )
     connect: Literal["winrm", "ssh"] = Field(
-        default="winrm", description="how commands get in: winrm over https for Windows, ssh for Linux"
+        default="winrm",
+        description="how commands get in: winrm over https for Windows, ssh for Linux",
+        examples=["winrm"],
     )
     user: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,19}$")] = Field(
-        default="kiln-ansible", description="account in the base image that Ansible logs in as"
+        default="kiln-ansible",
+        description="account in the base image that Ansible logs in as",
+        examples=["kiln-ansible"],
     )
     secret: Annotated[
         str, StringConstraints(pattern=r"^(env:[A-Z][A-Z0-9_]*|ssm:/\S+|secretsmanager:\S+)$")
@@ -111,10 +119,13 @@ class Builder(Section):
         description="where its password (winrm) or key (ssh) is: env:NAME, ssm:/NAME, secretsmanager:ID",
         examples=["ssm:/kiln/builder"],
     )
-    port: int | None = Field(default=None, ge=1, le=65535, description="port, 5986 for winrm and 22 for ssh")
+    port: int | None = Field(
+        default=None, ge=1, le=65535, description="port, 5986 for winrm and 22 for ssh", examples=[5986]
+    )
     certificate: Literal["validate", "ignore"] = Field(
         default="ignore",
         description="whether the certificate of winrm is judged; a builder makes its own, signed by none",
+        examples=["ignore"],
     )
 
     @property
@@ -145,6 +156,7 @@ class Appstream(Section):
     agent: Literal["CURRENT_LATEST", "ALWAYS_LATEST"] = Field(
         default="CURRENT_LATEST",
         description="AppStream's agent: pinned to the newest of today, or always the newest",
+        examples=["CURRENT_LATEST"],
     )
     applications: list[Application] = Field(
         default_factory=list, max_length=APPLICATIONS, description="the catalogue"

@@ -10,10 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    Discriminator,
     Field,
     StringConstraints,
-    Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -21,12 +19,13 @@ from pydantic import (
 )
 
 from kiln import compat, manifest, mistakes, paths
-from kiln.appstream import Appstream, DisplayName, InstanceType, RoleArn
+from kiln.appstream import Appstream
+from kiln.destinations import FleetTarget as FleetTarget
+from kiln.destinations import GroupTarget as GroupTarget
+from kiln.destinations import Publish as Publish
+from kiln.destinations import Target
 from kiln.errors import UsageError
-from kiln.mistakes import Section
-
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=40)]
-"""A name that is safe in file names, tags and host names."""
+from kiln.mistakes import Name, Section
 
 MODEL_NAME = r"^[A-Za-z0-9_]+$"
 
@@ -54,166 +53,6 @@ class Project(Section):
         default=None,
         description="S3 bucket of contract files, history and locks; every command of AWS needs it",
         examples=["kiln-records-111122223333"],
-    )
-
-
-Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
-"""A region as AWS names it; whether it is enabled is asked of the account."""
-
-AccountId = Annotated[str, StringConstraints(pattern=r"^\d{12}$")]
-
-
-class Publish(Section):
-    """``[image.NAME.publish]``: where an image goes, whose key it has, who may use it."""
-
-    regions: list[Region] = Field(
-        min_length=1,
-        description="regions that get the image; the first is uploaded to, the others copy from it",
-        examples=[["us-east-1", "eu-west-1"]],
-    )
-    share_with: list[AccountId] = Field(
-        default_factory=list,
-        description="accounts that may launch it; never all: an image is private",
-        examples=[["222233334444"]],
-    )
-    encrypt: bool = Field(
-        default=True,
-        description="whether snapshots are encrypted; AppStream imports only unencrypted ones",
-        examples=[False],
-    )
-    kms_key: str | dict[Region, str] | None = Field(
-        default=None,
-        description="customer key: one alias for every region, or an ARN by region; sharing needs one",
-        examples=["alias/kiln"],
-    )
-    deprecate_after_days: int = Field(
-        default=90, ge=1, le=3650, description="days until EC2 calls the image deprecated", examples=[90]
-    )
-    keep: int = Field(default=5, ge=1, le=1000, description="versions that kiln prune keeps", examples=[5])
-
-    @model_validator(mode="after")
-    def _a_key_for_what_is_shared(self) -> Publish:
-        if len(set(self.regions)) != len(self.regions):
-            raise ValueError("a region stands twice")
-        if not self.encrypt and self.kms_key:
-            raise ValueError("kms_key without encryption has no use")
-        if self.share_with and self.encrypt and self.kms_key is None:
-            raise mistakes.hinted(
-                "share_with needs kms_key: what AWS's own key encrypts cannot be shared",
-                'add kms_key = "alias/..." of a customer key, or encrypt = false',
-            )
-        if isinstance(self.kms_key, dict) and (missing := [r for r in self.regions if r not in self.kms_key]):
-            raise ValueError(f"kms_key has no key for {', '.join(missing)}")
-        return self
-
-
-class _Target(Section):
-    """What every target has."""
-
-    image: Name = Field(description="image of this file that runs there", examples=["monai-label"])
-    channel: Name = Field(description="channel that it follows", examples=["stable"])
-    region: Region = Field(description="region of the target", examples=["us-east-1"])
-
-
-Percent = Annotated[int, Field(ge=1, le=100)]
-
-
-class GroupTarget(_Target):
-    """``[target.NAME]`` with ``group``: an Auto Scaling group."""
-
-    group: str = Field(min_length=1, max_length=255, description="name of the Auto Scaling group")
-    min_healthy: int = Field(
-        default=100, ge=0, le=100, description="percent of the group that stays healthy in a refresh"
-    )
-    max_healthy: int = Field(
-        default=200,
-        ge=100,
-        le=200,
-        description="percent of the group that may run in a refresh; 100 more than min_healthy at most",
-    )
-    checkpoints: list[Percent] = Field(
-        default=[100],
-        description="percent at which a refresh pauses; must end at 100, or AWS ends there",
-        examples=[[20, 50, 100]],
-    )
-    checkpoint_minutes: int = Field(default=10, ge=0, le=2880, description="length of each pause")
-    bake_minutes: int = Field(
-        default=10, ge=0, le=2880, description="minutes for which alarms are watched after the last instance"
-    )
-    warmup_minutes: int = Field(
-        default=15, ge=0, le=360, description="minutes that a new instance has until it counts as warm"
-    )
-    alarms: list[str] = Field(
-        default_factory=list, max_length=10, description="CloudWatch alarms that roll a refresh back"
-    )
-    volume_initialization_mibps: int | None = Field(
-        default=None, ge=100, le=300, description="rate at which EBS fills the root volume; AWS bills it"
-    )
-    settings: dict[str, Any] = Field(
-        default_factory=dict,
-        description="settings document of the instances, without its schema number",
-        examples=[{"studies": "/mnt/studies/spleen"}],
-    )
-
-    @model_validator(mode="after")
-    def _a_refresh_that_ends(self) -> GroupTarget:
-        if not self.checkpoints or self.checkpoints[-1] != 100:
-            raise mistakes.hinted(
-                "checkpoints must end at 100: AWS ends a refresh at the last one, with the rest not replaced",
-                "append 100",
-            )
-        if sorted(set(self.checkpoints)) != self.checkpoints:
-            raise ValueError("checkpoints must rise")
-        if self.max_healthy - self.min_healthy > 100:
-            raise ValueError("max_healthy may be 100 more than min_healthy at most")
-        if self.max_healthy == 100 and self.min_healthy == 100:
-            raise ValueError("min_healthy and max_healthy of 100 leave no instance to replace")
-        return self
-
-
-class FleetTarget(_Target):
-    """``[target.NAME]`` with ``fleet``: an AppStream fleet."""
-
-    fleet: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,100}$")] = Field(
-        description="name of the AppStream fleet", examples=["kiln-readers"]
-    )
-    stack: str | None = Field(
-        default=None, description="AppStream stack that users open; it moves where a new fleet is needed"
-    )
-    instance_type: InstanceType | None = Field(
-        default=None,
-        description="AppStream instance type; the fleet's own where it is left out",
-        examples=["Accelerated.g4dn.xlarge"],
-    )
-    display_name: DisplayName | None = Field(
-        default=None, description="name of the fleet for people; changes live", examples=["Readers"]
-    )
-    capacity: int | None = Field(
-        default=None, ge=0, le=1000, description="desired instances; left to scaling where it is left out"
-    )
-    idle_minutes: int | None = Field(
-        default=None, ge=0, le=60, description="minutes without input until a user is let go; 0 never"
-    )
-    disconnect_minutes: int | None = Field(
-        default=None, ge=1, le=6000, description="minutes that a session waits for a user who was cut off"
-    )
-    session_hours: int | None = Field(
-        default=None, ge=1, le=96, description="longest session; changes only while the fleet is stopped"
-    )
-    view: Literal["APP", "DESKTOP"] | None = Field(
-        default=None, description="what users see; changes only while the fleet is stopped"
-    )
-    role: RoleArn | None = Field(
-        default=None, description="role of the instances; changes only while the fleet is stopped"
-    )
-    subnets: list[Annotated[str, StringConstraints(pattern=r"^subnet-[0-9a-f]{8,17}$")]] | None = Field(
-        default=None, min_length=1, description="their subnets; change only while the fleet is stopped"
-    )
-    security_groups: list[Annotated[str, StringConstraints(pattern=r"^sg-[0-9a-f]{8,17}$")]] | None = Field(
-        default=None,
-        min_length=1,
-        max_length=5,
-        description="their security groups; change only while the fleet is stopped",
     )
 
 
@@ -300,16 +139,6 @@ class Image(Section):
         return self
 
 
-def _kind(value: Any) -> str:
-    """Which kind of target a table is; one that names neither is judged as a group and told what misses."""
-    return "fleet" if isinstance(value, dict) and "fleet" in value and "group" not in value else "group"
-
-
-Target = Annotated[
-    Annotated[GroupTarget, Tag("group")] | Annotated[FleetTarget, Tag("fleet")], Discriminator(_kind)
-]
-
-
 class Waiver(Section):
     """``[[waiver]]``: a refused check that is accepted until a day."""
 
@@ -339,8 +168,9 @@ class Config(Section):
         for name, target in self.target.items():
             if target.image not in self.image:
                 raise mistakes.hinted(
-                    f"target {name} runs image {target.image!r}, which this file does not have",
+                    f"this file has no image {target.image!r}",
                     mistakes.suggest(target.image, self.image, "images"),
+                    at=("target", name, "image"),
                 )
         return self
 
