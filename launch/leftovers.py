@@ -1,8 +1,8 @@
 """What a killed build leaves in EC2 and AppStream: found by its tags, judged by its age, removed by its kind.
 
 Ours is what has the tag ``kiln:run``, unless its other tags name another project, or an image that kiln.toml
-does not have. Whatever serves has another sign: a target's tag, or an Auto Scaling group's. Of what AWS tells no
-age and the run's id neither, a sweep notes when it saw it first, and a later one removes it.
+does not have. Whatever serves has another sign: a target's tag, or an Auto Scaling group's. Where neither AWS
+nor the run's id tells the age, a sweep notes when it saw a thing first, and a later one removes it.
 """
 
 from __future__ import annotations
