@@ -15,13 +15,13 @@ from kiln import config as config_file
 from kiln.config import Config, FleetTarget, GroupTarget
 from kiln.errors import Exit, KilnError, RefusedError
 from launch import appstream_image, fleet_plan, lock, names, rollout, settings
+from launch import channel as channels
 from launch import release as releases
 from launch import template as templates
 from launch.cloud import Cloud
 from launch.group_plan import Rolling
 from launch.plan import Plan
 from launch.records import Records
-from launch.trouble import told
 
 
 @dataclass
@@ -131,12 +131,7 @@ def _try(state: State, look_at: Callable[[], object]) -> None:
 
 
 def _channels(state: State, cloud: Cloud, config: Config, image: str, region: str) -> None:
-    folder = names.channel(config.project.name, image, "")
-    with told(f"reading the channels of {image} in {region}"):
-        pages = cloud.client("ssm", region).get_paginator("get_parameters_by_path").paginate(Path=folder)
-        found = {
-            each["Name"].removeprefix(folder): each["Value"] for page in pages for each in page["Parameters"]
-        }
+    found = channels.standings(cloud, config.project.name, image, region)
     for channel, value in found.items():
         row = next(
             (each for each in state.channels if (each["image"], each["channel"]) == (image, channel)), None

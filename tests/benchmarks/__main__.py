@@ -31,6 +31,7 @@ STEPS: tuple[tuple[str, list[str], dict[str, str]], ...] = (
     ("task coverage", [PYTHON, "-m", "tests.benchmarks.task_coverage"], {}),
     ("upload", [PYTHON, "-m", "tests.benchmarks.upload"], {}),
     ("publish to many regions", [PYTHON, "-m", "tests.benchmarks.publish_regions"], {}),
+    ("apply over API", [PYTHON, "-m", "tests.benchmarks.apply_over_api"], {}),
     ("figures", [PYTHON, "-m", "kiln.figures"], {}),
 )
 
