@@ -79,7 +79,9 @@ class Work:
     def write(
         self, event: Literal["started", "ended"], outcome: Outcome | None = None, why: str = ""
     ) -> None:
-        """Write a record of the rollout."""
+        """Write a record of the rollout, if it changes image or settings: only such a one is taken back."""
+        if self.before.same(self.after):
+            return
         record = rollout.record(
             self.cloud,
             target=self.name,
@@ -152,7 +154,9 @@ def _words(base: Version, wanted: dict[str, Any]) -> list[str]:
 
 
 def start(plan: Plan, work: Work) -> None:
-    """Plan the record that a rollout starts."""
+    """Plan the record that a rollout starts, where it changes image or settings."""
+    if work.before.same(work.after):
+        return
     where = work.records.url(rollout.prefix(work.records, work.name))
     plan.add(
         "record",

@@ -6,12 +6,15 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from kiln import compat, manifest
+import pytest
+
+from kiln import cli, compat, manifest
 from launch import names
-from tests.aws.conftest import BUCKET, REGION
+from launch.cloud import Cloud
+from tests.aws.account import BUCKET, REGION
 from tests.unit import contract
 
 FIRST = "20260102T030405Z-01234567"
@@ -20,6 +23,52 @@ THIRD = "20260304T050607Z-76543210"
 KERNEL = "6.1.0-1-cloud-amd64"
 
 Clients = Callable[..., Any]
+
+Capture = pytest.CaptureFixture[str]
+
+
+def hurry(kiln_toml: Path) -> None:
+    """Let a refresh have short pauses."""
+    text = kiln_toml.read_text().replace("checkpoint_minutes = 10", "checkpoint_minutes = 4")
+    kiln_toml.write_text(text.replace("bake_minutes = 10", "bake_minutes = 4\nwarmup_minutes = 1"))
+
+
+def kiln(*arguments: str) -> int:
+    """Run a command as a user does."""
+    return cli.run(list(arguments))
+
+
+def planned(capsys: Capture, *arguments: str) -> dict[str, Any]:
+    """What a command says for programs; by default ``kiln plan annotators``."""
+    capsys.readouterr()
+    kiln(*(arguments or ("plan", "annotators")), "--json")
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def error_of(capsys: Capture) -> tuple[str, str]:
+    """The two lines with which a command ended."""
+    told = capsys.readouterr().err.strip().splitlines()
+    assert told[-2].startswith("error: ") and told[-1].startswith("  fix: "), told
+    assert not any("Traceback" in line for line in told)
+    return told[-2], told[-1]
+
+
+def at_look(monkeypatch: pytest.MonkeyPatch, look: int, do: Callable[[], object]) -> None:
+    """Do something while a refresh is watched, after so many looks."""
+    looks, wait = iter(range(10_000)), Cloud.wait
+
+    def waited(self: Cloud, seconds: float | None = None) -> None:
+        if seconds is None and next(looks) == look:
+            do()
+        wait(self, seconds)
+
+    monkeypatch.setattr(Cloud, "wait", waited)
+
+
+def interrupt() -> None:
+    """Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 def driver(version: str = "535.309.01") -> manifest.Driver:
@@ -114,13 +163,10 @@ def _until(there: Callable[[], bool]) -> None:
 
 def promote(client: Clients, put_: Put, channel: str = "stable", image: str = "monai-label") -> None:
     """Let a channel name a version."""
-    client("ssm").put_parameter(
-        Name=f"/kiln/{image}/{channel}",
-        Value=put_.ami,
-        Type="String",
-        DataType="aws:ec2:image",
-        Overwrite=True,
-    )
+    name, ssm = f"/kiln/{image}/{channel}", client("ssm")
+    ssm.put_parameter(Name=name, Value=put_.ami, Type="String", DataType="aws:ec2:image", Overwrite=True)
+    # Judged after the answer, as on AWS.
+    _until(lambda: any(each["Value"] == put_.ami for each in ssm.get_parameters(Names=[name])["Parameters"]))
 
 
 def group(client: Clients, name: str = "kiln-annotators") -> dict[str, Any]:
@@ -160,7 +206,3 @@ def settle(client: Clients, name: str = "kiln-annotators", number: int = 4) -> N
         if sum(each["LifecycleState"] == "InService" for each in group(client, name)["Instances"]) == number:
             return
     raise AssertionError("the instances do not come into service")
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
