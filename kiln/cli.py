@@ -112,6 +112,7 @@ def prove(
         body=lambda host, which: station.run(name, which, config_path=config, remote=host),
         user=seed.USER,
         user_data=seed.user_data,
+        look=lambda which: station.look(name, which),
         region=region,
         only_plan=only_plan,
         as_json=json,

@@ -71,6 +71,7 @@ def run(
     body: Callable[[Remote, str | None], None],
     user: str,
     user_data: Callable[[str], str],
+    look: Callable[[str | None], None] = lambda _: None,
     region: str | None = None,
     only_plan: bool = False,
     as_json: bool = False,
@@ -89,6 +90,8 @@ def run(
         Proves it; called with the host and the version.
     user, user_data:
         Who logs in, and public key → what makes that user at the first boot.
+    look:
+        Called with the version before anything is started; raises where it cannot be proven here.
     region:
         By default the first of the image's regions in kiln.toml.
     only_plan, as_json, profile, config:
@@ -123,6 +126,8 @@ def run(
             "Session Manager reaches only an instance with a role",
             "name one that has AmazonSSMManagedInstanceCore: --instance-profile NAME",
         )
+    if not only_plan:
+        look(version)
     given = f"@{version}" if version else ""
     command = f"kiln prove {image}{given} --ami {wish.ami} --region {place}"
     with tempfile.TemporaryDirectory(prefix="kiln-") as folder:

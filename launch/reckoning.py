@@ -57,23 +57,19 @@ class _Reckoning:
         self.cost.lines.append(Line(of, what, per, quantity, self.book.find(item)))
 
     def _image(self, name: str, image: Image) -> None:
-        publish = image.publish
-        if publish is None:
-            return
-        of, baked = f"image {name}", _baked(name)
-        stored = Decimal(image.root_gb) if baked is None else Decimal(baked.root.bytes) / 2**30
-        if baked is None:
-            self.cost.notes.append(
-                f"{of}: no version here tells what a snapshot holds; {image.root_gb} GiB at most were taken"
-            )
-        for region in publish.regions:
-            what = f"{publish.keep} × snapshot of {stored:.1f} GiB in {region}"
-            self._add(of, what, "month", publish.keep * stored, Item("snapshot", region, "standard"))
-        fleets = [each for each in self.config.target.values() if each.image == name]
-        streamed = [each for each in fleets if isinstance(each, FleetTarget)]
-        if streamed:
-            self._built(of, streamed[0])
-        else:
+        of, publish, baked = f"image {name}", image.publish, _baked(name)
+        if publish is not None:
+            stored = Decimal(image.root_gb) if baked is None else Decimal(baked.root.bytes) / 2**30
+            if baked is None:
+                self.cost.notes.append(
+                    f"{of}: no version here says what a snapshot holds: {image.root_gb} GiB at most were taken"
+                )
+            for region in publish.regions:
+                what = f"{publish.keep} × snapshot of {stored:.1f} GiB in {region}"
+                self._add(of, what, "month", publish.keep * stored, Item("snapshot", region, "standard"))
+        if image.appstream is not None:
+            self._built(of, name, image)
+        elif publish is not None:
             self._bake(of, image, publish.regions[0], baked)
 
     def _bake(self, of: str, image: Image, region: str, baked: manifest.Manifest | None) -> None:
@@ -105,18 +101,24 @@ class _Reckoning:
             what = f"kiln prove --ami on {kind}, {PROOF_HOURS} h"
             self._add(of, what, "bake", PROOF_HOURS, Item("instance", region, kind))
 
-    def _built(self, of: str, target: FleetTarget) -> None:
-        """An image that is made on AppStream's image builder."""
-        if target.instance_type is None:
+    def _built(self, of: str, name: str, image: Image) -> None:
+        """An image of AppStream: made on its image builder, or on a Windows instance and imported."""
+        assert image.appstream is not None
+        regions = [each.region for each in self.config.target.values() if each.image == name]
+        regions += image.publish.regions if image.publish else []
+        if not regions:
+            self.cost.notes.append(f"{of}: kiln.toml names no region of it, what makes it is not counted")
             return
-        self.cost.notes.append(f"{of}: {IMAGE_BUILDER_HOURS} h of an image builder are assumed")
-        self._add(
-            of,
-            f"image builder {target.instance_type}, {IMAGE_BUILDER_HOURS} h",
-            "bake",
-            IMAGE_BUILDER_HOURS,
-            Item("builder", target.region, target.instance_type),
-        )
+        if builder := image.appstream.builder:
+            self.cost.notes.append(f"{of}: {IMAGE_BUILDER_HOURS} h of an image builder are assumed")
+            what = f"image builder {builder.instance_type}, {IMAGE_BUILDER_HOURS} h"
+            item = Item("builder", regions[0], builder.instance_type)
+            self._add(of, what, "bake", IMAGE_BUILDER_HOURS, item)
+            return
+        self.cost.notes.append(f"{of}: its Windows instance is not counted")
+        if kind := image.appstream.validate_on:
+            item = Item("fleet", regions[0], kind)
+            self._add(of, f"AppStream's trial of the import on {kind}, 1 h", "bake", Decimal(1), item)
 
     def _group(self, name: str, target: GroupTarget) -> None:
         of, image = f"target {name}", self.config.image[target.image]
@@ -178,9 +180,10 @@ class _Reckoning:
         of, region = f"target {name}", target.region
         live = self._live_fleet(target) or {}
         kind = live.get("InstanceType") or target.instance_type
-        if not live:
+        count = live.get("ComputeCapacityStatus", {}).get("Desired") or target.capacity
+        if count is None:
             self.cost.notes.append(f"{of}: the size of {target.fleet} is not known; one instance was taken")
-        count = live.get("ComputeCapacityStatus", {}).get("Desired", 1)
+            count = 1
         if kind is None:
             raise KilnError(
                 f"{of}: could not determine the instance type of {target.fleet}",

@@ -69,6 +69,33 @@ def run(
             prove(place, folder, work, progress, demand, remote)
 
 
+def look(image: str, version: str | None = None) -> None:
+    """See that a version can be proven at all, before something is started that costs money.
+
+    Parameters
+    ----------
+    image, version:
+        As of :func:`run`.
+
+    Raises
+    ------
+    UsageError
+        We are not root.
+    KilnError
+        There is no such version, or it has no root any more.
+    """
+    engine.need_root("kiln prove")
+    made = versions.every(paths.build_dir() / image)
+    _whole(made[-1] if version is None and made else images.resolve(image, version))
+
+
+def _whole(version: Path) -> None:
+    if not (version / "root").is_dir():
+        raise KilnError(
+            f"{version} has no root folder any more", "old versions keep their disk only: bake again"
+        )
+
+
 def _asked(written: manifest.Manifest, demand: manifest.Demand | None) -> manifest.Demand | None:
     """Return what a proof of this image is for: nothing where there is nothing to judge."""
     return demand if checks.COMPAT in checks.roles(written.facts, demand) else None
@@ -304,10 +331,7 @@ def prove(
     # Before the first of them runs: one that is edited meanwhile makes the proof out of date.
     checks_digest = checks.digest()
     written = versions.read(version)
-    if not (version / "root").is_dir():
-        raise KilnError(
-            f"{version} has no root folder any more", "old versions keep their disk only: bake again"
-        )
+    _whole(version)
     run = _Run(version, work, progress, written, _asked(written, demand), remote)
     has_server = SERVER_ROLE in written.facts.roles
     # An earlier proof stands until this one is written; its details do not.

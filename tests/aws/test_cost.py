@@ -46,6 +46,19 @@ region = "us-east-1"
 group = "kiln-annotators"
 """
 
+BUILDER = """
+[image.slicer.appstream.builder]
+base = "AppStream-WinServer2022-10-08-2026"
+instance_type = "Accelerated.g5.xlarge"
+subnet = "subnet-0123456789abcdef0"
+security_groups = ["sg-0123456789abcdef0"]
+secret = "ssm:/kiln/builder"
+
+[[image.slicer.appstream.applications]]
+name = "Slicer"
+path = 'C:\\Slicer\\Slicer.exe'
+"""
+
 
 @pytest.fixture
 def toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build: Path) -> Path:
@@ -190,17 +203,16 @@ def test_a_fleet_costs_by_its_kind(
         )
         for function, usd in (("Fleet", "1.50"), ("ImageBuilder", "1.40"))
     ]
-    kiln_toml.write_text(
-        kiln_toml.read_text().replace(
-            'fleet = "kiln-readers"', 'fleet = "kiln-readers"\ninstance_type = "Accelerated.g5.xlarge"'
-        )
+    text = kiln_toml.read_text().replace(
+        'fleet = "kiln-readers"',
+        'fleet = "kiln-readers"\ninstance_type = "Accelerated.g5.xlarge"\ncapacity = 3',
     )
+    kiln_toml.write_text(text + BUILDER)
     loaded = config.load()
-    cost_ = cost.reckon(
-        loaded.model_copy(update={"target": {"readers": loaded.aim("readers")}}), Book(cloud), None
-    )
+    only = loaded.model_copy(update={"target": {"readers": loaded.aim("readers")}})
+    cost_ = cost.reckon(only, Book(cloud), None)
     lines = {line.what: line for line in cost_.lines if line.of in ("target readers", "image slicer")}
-    assert lines["1 × Accelerated.g5.xlarge"].usd == Decimal("1.50") * HOURS
+    assert lines["3 × Accelerated.g5.xlarge"].usd == 3 * Decimal("1.50") * HOURS
     assert lines["image builder Accelerated.g5.xlarge, 3 h"].usd == Decimal("4.20")
     assert lines["a user in a month"].per == "use"
 

@@ -226,6 +226,15 @@ def test_bad_input_is_two_lines_and_leaves_nothing(
     assert left(ec2) == NOTHING
 
 
+def test_a_version_that_is_not_here_starts_nothing(
+    ami: str, emulator: Emulator, build: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = len(emulator.requests())
+    assert cli.run(["prove", f"monai-label@{VERSION}", "--ami", ami, "--from", HERE]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 2
+    assert emulator.mutating(before) == []
+
+
 def test_options_of_an_instance_need_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["prove", "monai-label", "--session-manager"]) == 2
     assert "--ami" in capsys.readouterr().err
