@@ -62,7 +62,7 @@ class _Reckoning:
             stored = Decimal(image.root_gb) if baked is None else Decimal(baked.root.bytes) / 2**30
             if baked is None:
                 self.cost.notes.append(
-                    f"{of}: no version here says what a snapshot holds: {image.root_gb} GiB at most were taken"
+                    f"{of}: no version here says what a snapshot holds: at most {image.root_gb} GiB"
                 )
             for region in publish.regions:
                 what = f"{publish.keep} × snapshot of {stored:.1f} GiB in {region}"
