@@ -28,7 +28,7 @@ def errors(backend: AppStreamBackend, config: dict[str, Any] | None, instances: 
     free = []
     for identity in config.get("SubnetIds") or []:
         try:
-            free.append(int(ec2.get_subnet(identity).available_ip_addresses))
+            free.append(int(ec2.get_subnet(identity).available_ip_address_count))
         except ServiceException:
             found.append(_error("SUBNET_NOT_FOUND", f"The subnet {identity} does not exist."))
     for identity in config.get("SecurityGroupIds") or []:
