@@ -270,9 +270,10 @@ def _last_word(log: Path) -> str:
 
 
 def _answer(text: str) -> Answer:
-    start = text.find("{")
+    # A warning may stand before it, or behind.
+    start = 0 if text.startswith("{") else text.find("\n{") + 1
     try:
-        data = json.loads(text[start:]) if start >= 0 else {}
+        data, _ = json.JSONDecoder().raw_decode(text, start)
         result = data["plays"][-1]["tasks"][-1]["hosts"][NAME]
     except (ValueError, LookupError, TypeError):
         return Answer(None, "", " ".join(text.split())[:300])
