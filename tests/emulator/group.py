@@ -6,138 +6,33 @@ at most one state, so that what a launcher sees does not depend on how often it 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from moto.autoscaling.models import InstanceState
 from moto.core.exceptions import ServiceException
 
-from tests.emulator import activities, configuration, launching, lifecycle
+from tests.emulator import activities, configuration, health, launching, lifecycle
 from tests.emulator.activities import Activity
 from tests.emulator.clock import CLOCK
-from tests.emulator.configuration import Choice, Configuration
+from tests.emulator.members import (
+    PENDING,
+    Life,
+    active,
+    capacity,
+    counted,
+    course,
+    life,
+    source,
+    suspended,
+    targets,
+)
 
 TICK = 5.0
 LAUNCH_SECONDS = 10.0
 """From RunInstances to a running instance."""
 
-UNHEALTHY_SECONDS = 15.0
-"""An unhealthy instance is shown as such for so long before it is replaced."""
-
 RETRY_SECONDS = 60.0
 """After a launch that EC2 refused."""
-
-COUNTED = ("Pending", "Pending:Wait", "Pending:Proceed", "InService")
-"""States that count as the group's capacity; Standby does not."""
-
-PENDING = COUNTED[:3]
-TERMINATING = ("Terminating", "Terminating:Wait", "Terminating:Proceed")
-
-
-@dataclass
-class Life:
-    """What moto's instance of a group does not keep.
-
-    Parameters
-    ----------
-    choice:
-        What it was launched from: it keeps its version whatever the group's is.
-    born, serving:
-        When it was launched, and came into service.
-    activity:
-        Its launch, and later its end.
-    health:
-        Of its AMI's tag at the launch.
-    doomed:
-        Why it ends as it begins.
-    ill, ill_since:
-        Why it is unhealthy, and since when.
-    pooled:
-        Whether it belongs to the warm pool.
-    """
-
-    choice: Choice
-    born: float
-    activity: Activity | None = None
-    serving: float | None = None
-    health: str = ""
-    doomed: str = ""
-    ill: str = ""
-    ill_since: float = 0.0
-    pooled: bool = False
-
-
-@dataclass
-class Course:
-    """What a group's own object of moto does not keep.
-
-    Parameters
-    ----------
-    time:
-        Up to when it was worked out.
-    retry:
-        When a launch is tried again.
-    trouble:
-        Why the last launch failed; empty after one that did not.
-    refreshes:
-        The newest first.
-    pool:
-        Instances of the warm pool.
-    falls:
-        How many instances were found unhealthy.
-    """
-
-    time: float
-    retry: float = 0.0
-    trouble: str = ""
-    refreshes: list[Any] = field(default_factory=list)
-    pool: list[Any] = field(default_factory=list)
-    falls: list[str] = field(default_factory=list)
-
-
-def course(group: Any) -> Course:
-    """A group's course; begun when it is first asked for."""
-    if "kiln" not in group.__dict__:
-        group.kiln = Course(CLOCK.now())
-    found: Course = group.kiln
-    return found
-
-
-def life(state: Any) -> Life:
-    """An instance's life; of one that was attached, made up from what EC2 knows of it."""
-    if "kiln" not in state.__dict__:
-        instance = state.instance
-        state.kiln = Life(Choice(instance.image_id, instance.instance_type, None), 0.0, serving=0.0)
-    found: Life = state.kiln
-    return found
-
-
-def active(group: Any) -> Any:
-    """The refresh that is at work; None where none is."""
-    return next((each for each in course(group).refreshes if each.active), None)
-
-
-def suspended(group: Any, *processes: str) -> bool:
-    """Whether a process of the group is suspended."""
-    names = [each["ProcessName"] for each in group.suspended_processes]
-    return any(process in names for process in processes)
-
-
-def counted(group: Any) -> list[Any]:
-    """Instances that count as capacity."""
-    return [state for state in group.instance_states if state.lifecycle_state in COUNTED]
-
-
-def capacity(states: list[Any]) -> int:
-    """Capacity of instances, by their weights."""
-    return sum(life(state).choice.weight for state in states)
-
-
-def source(group: Any) -> Configuration:
-    """What the group launches from now: while a refresh runs, what that wants
-    (https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-overview.html)."""
-    refresh = active(group)
-    return refresh.target if refresh else configuration.of(group)
 
 
 def work_out(group: Any, until: float) -> None:
@@ -158,8 +53,9 @@ def tick(group: Any, now: float) -> None:
             _come(group, state, now)
         elif state.lifecycle_state in ("Terminating", "Terminating:Proceed"):
             _leave(group, state, now)
-        elif state.lifecycle_state == "InService":
-            _judge(group, state, now)
+        elif state.lifecycle_state == "InService" and (why := health.judge(group, state, now)):
+            cause = f"an instance was taken out of service in response to {why}."
+            terminate(group, state, cause, now)
     if refresh := active(group):
         refresh.step(now)
     balance(group, now)
@@ -233,8 +129,8 @@ def launch(group: Any, cause: str, now: float, pooled: bool = False) -> Any:
     activity = activities.begin(group, f"Launching a new EC2 instance: {instance.id}", cause, now, **details)
     state = InstanceState(instance, "Warmed:Pending" if pooled else "Pending", autoscaling_group=group)
     state.protected_from_scale_in = bool(group.new_instances_protected_from_scale_in) and not pooled
-    health, doomed = launching.health_tag(group, choice), launching.doomed(group, choice, instance)
-    state.kiln = Life(choice, now, activity, health=health, doomed=doomed, pooled=pooled)
+    said, doomed = launching.health_tag(group, choice), launching.doomed(group, choice, instance)
+    state.kiln = Life(choice, now, activity, health=said, doomed=doomed, pooled=pooled)
     (its.pool if pooled else group.instance_states).append(state)
     return state
 
@@ -284,57 +180,11 @@ def end_before_service(group: Any, state: Any, why: str, now: float) -> None:
     _end_in_ec2(group, state)
 
 
-def _judge(group: Any, state: Any, now: float) -> None:
-    """Look at the health of an instance in service, and have one replaced that is unhealthy.
-
-    EC2's and the load balancer's word counts only after the grace period, except for an instance that does
-    not run any more (https://docs.aws.amazon.com/autoscaling/ec2/userguide/health-check-grace-period.html).
-    """
-    its = life(state)
-    if state.instance.state != "running":
-        fall(group, state, "an EC2 health check indicating it has been terminated or stopped", now)
-    elif now >= (its.serving or 0.0) + float(group.health_check_grace_period or 0):
-        if ec2_ill(state):
-            fall(group, state, "an EC2 instance status checks failure", now)
-        elif "ELB" in str(group.health_check_type) and group.target_group_arns and target_ill(state, now):
-            fall(group, state, "an ELB system health check failure", now)
-    shown = now >= its.ill_since + UNHEALTHY_SECONDS or state.instance.state != "running"
-    replaced = state.health_status == "Unhealthy" and not suspended(group, "ReplaceUnhealthy", "Terminate")
-    if shown and replaced:
-        terminate(group, state, f"an instance was taken out of service in response to {its.ill}.", now)
-
-
-def fall(group: Any, state: Any, why: str, now: float) -> None:
-    """Call an instance unhealthy."""
-    if state.health_status == "Unhealthy" or suspended(group, "HealthCheck"):
-        return
-    state.health_status = "Unhealthy"
-    life(state).ill, life(state).ill_since = why, now
-    course(group).falls.append(f"{state.instance.id}: {why}")
-
-
-def own_health(state: Any) -> str:
-    """What the instance's own tag says of it, or its AMI's."""
-    tags = state.instance.ec2_backend.tags.get(state.instance.id, {})
-    return str(tags.get(launching.HEALTH_TAG, life(state).health))
-
-
-def ec2_ill(state: Any) -> bool:
-    """Whether EC2's status checks fail."""
-    return own_health(state) == "unhealthy"
-
-
-def target_ill(state: Any, now: float) -> bool:
-    """Whether a target group calls it unhealthy."""
-    health = own_health(state)
-    if health.startswith("after:"):
-        return now < life(state).born + float(health.removeprefix("after:"))
-    return health in ("unhealthy", "target-unhealthy")
-
-
 def terminate(group: Any, state: Any, cause: str, now: float) -> Activity:
     """Take an instance out of service, and end it when its hooks are done."""
     instance = state.instance
+    if (launched := life(state).activity) and launched.end is None:
+        launched.close(now, "Cancelled", "The instance was terminated before it came into service.")
     activity = activities.begin(group, f"Terminating EC2 instance: {instance.id}", cause, now)
     life(state).activity = activity
     lifecycle.forget(instance.id)
@@ -375,12 +225,6 @@ def _end_in_ec2(group: Any, state: Any) -> None:
         group.ec2_backend.terminate_instances([state.instance.id])
         if getattr(reason, "code", None) == "Client.InternalError":
             state.instance.state_reason = reason
-
-
-def targets(group: Any) -> list[Any]:
-    """Target groups that it is attached to, as far as they still are there."""
-    groups = group.autoscaling_backend.elbv2_backend.target_groups
-    return [groups[arn] for arn in group.target_group_arns if arn in groups]
 
 
 def _register(group: Any, state: Any) -> None:

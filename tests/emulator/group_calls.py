@@ -8,7 +8,7 @@ from typing import Any
 from moto.autoscaling.exceptions import AutoscalingClientError, ValidationError
 from moto.core.responses import ActionResult, EmptyResult
 
-from tests.emulator import activities, configuration, lifecycle, warmpool
+from tests.emulator import activities, configuration, lifecycle, members, warmpool
 from tests.emulator import group as groups
 from tests.emulator.clock import CLOCK
 from tests.emulator.refresh_calls import group_of
@@ -60,7 +60,7 @@ def update(call: Any) -> Any:
     """UpdateAutoScalingGroup: what a refresh with a desired configuration is to change cannot be changed
     beside it."""
     group = group_of(call)
-    refresh = groups.active(group)
+    refresh = members.active(group)
     named = ("LaunchTemplate", "MixedInstancesPolicy", "LaunchConfigurationName")
     if refresh and refresh.desired and any(call.params.get(each) for each in named):
         raise ValidationError(
@@ -82,7 +82,7 @@ def update(call: Any) -> Any:
 def delete(call: Any) -> Any:
     """DeleteAutoScalingGroup: with instances only by force."""
     group, backend, now = group_of(call), call.autoscaling_backend, CLOCK.now()
-    its = groups.course(group)
+    its = members.course(group)
     if (group.instance_states or its.pool) and not call.params.get("ForceDelete"):
         raise AutoscalingClientError(
             "ResourceInUse",
@@ -135,12 +135,12 @@ def set_health(call: Any) -> Any:
     state, health, now = state_of(call, call.params["InstanceId"]), call.params["HealthStatus"], CLOCK.now()
     if health not in ("Healthy", "Unhealthy"):
         raise ValidationError("Valid instance health states are: [Healthy, Unhealthy].")
-    group, its = state.auto_scaling_group, groups.life(state)
+    group, its = state.auto_scaling_group, members.life(state)
     grace = (its.serving or now) + float(group.health_check_grace_period or 0)
     if health == "Healthy":
         state.health_status, its.ill = "Healthy", ""
     elif call.params.get("ShouldRespectGracePeriod") is False or now >= grace:
-        groups.fall(group, state, "a user health-check", now)
+        health.fall(group, state, "a user health-check", now)
     return EmptyResult()
 
 
@@ -173,11 +173,11 @@ def exit_standby(call: Any) -> Any:
     for state in states:
         if state.lifecycle_state != "Standby":
             raise ValidationError(f"The instance {state.instance.id} is not in Standby.")
-        state.lifecycle_state, groups.life(state).serving = "Pending", None
+        state.lifecycle_state, members.life(state).serving = "Pending", None
         cause = f"instance {state.instance.id} was moved out of standby in response to a user request."
         description = f"Moving EC2 instance out of Standby: {state.instance.id}"
-        groups.life(state).activity = activities.begin(group, description, cause, now)
-        found.append(groups.life(state).activity.view())  # type: ignore[union-attr]
+        members.life(state).activity = activities.begin(group, description, cause, now)
+        found.append(members.life(state).activity.view())  # type: ignore[union-attr]
     group.desired_capacity += len(states)
     return ActionResult({"Activities": found})
 
@@ -203,7 +203,7 @@ def describe_instances(call: Any) -> Any:
     found = [
         state
         for group in call.autoscaling_backend.autoscaling_groups.values()
-        for state in (*group.instance_states, *groups.course(group).pool)
+        for state in (*group.instance_states, *members.course(group).pool)
         if not ids or state.instance.id in ids
     ]
     return ActionResult({"AutoScalingInstances": found})
@@ -218,7 +218,7 @@ def put_warm_pool(call: Any) -> Any:
 def describe_warm_pool(call: Any) -> Any:
     """DescribeWarmPool, with its instances."""
     group = group_of(call)
-    answer: dict[str, Any] = {"Instances": groups.course(group).pool}
+    answer: dict[str, Any] = {"Instances": members.course(group).pool}
     if group.warm_pool is not None:
         answer["WarmPoolConfiguration"] = group.warm_pool
     return ActionResult(answer)
@@ -226,7 +226,7 @@ def describe_warm_pool(call: Any) -> Any:
 
 def delete_warm_pool(call: Any) -> Any:
     """DeleteWarmPool: with instances only by force."""
-    group, its = group_of(call), groups.course(group_of(call))
+    group, its = group_of(call), members.course(group_of(call))
     if its.pool and not call.params.get("ForceDelete"):
         raise AutoscalingClientError(
             "ResourceInUse", "You cannot delete a warm pool while there are instances in it."

@@ -16,7 +16,7 @@ from moto.autoscaling.models import ASG_NAME_TAG
 from moto.core.exceptions import ServiceException
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
-from tests.emulator import configuration, control, images, keys
+from tests.emulator import configuration, images, keys
 from tests.emulator.configuration import Choice, Configuration
 
 HEALTH_TAG = "kiln-test:health"
@@ -39,8 +39,6 @@ VCPU_QUOTAS = {
 OTHER_FAMILIES = ("mac", "hpc", "dl", "u")
 """Families whose quotas are not emulated."""
 
-control.setting("vcpu_limits", {})
-
 CLIENT_ERROR = (
     "Instance became unhealthy while waiting for instance to be in InService state. "
     "Termination Reason: Client.InternalError: Client error on launch"
@@ -53,8 +51,8 @@ VCPU_ERROR = (
 )
 
 KEY_CHECKS: list[Callable[[Any, Choice], str]] = []
-"""Asked with group and choice before a launch; what is returned is why a snapshot's key cannot be used, and the
-instance ends as it begins."""
+"""Asked with group and choice before a launch; what is returned is why a snapshot's key cannot be used, and
+the instance ends as it begins."""
 
 LIMITS: list[Callable[[Any, str], float | None]] = []
 """Asked with EC2's backend and a quota code for a limit of vCPUs; None is none known."""
@@ -87,9 +85,6 @@ def used(ec2: Any) -> Counter[str]:
 
 def limit(ec2: Any, code: str) -> float | None:
     """How many vCPUs a quota allows; None where there is no limit here."""
-    limits = control.SETTINGS["vcpu_limits"]
-    if code in limits:
-        return float(limits[code])
     return next((found for ask in LIMITS if (found := ask(ec2, code)) is not None), None)
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 from moto.cloudwatch.models import cloudwatch_backends
 
-from tests.emulator import configuration, warmpool
+from tests.emulator import configuration, members, warmpool
 from tests.emulator import group as groups
 from tests.emulator.clock import CLOCK
 from tests.emulator.configuration import Configuration
+from tests.emulator.crew import Crew
 
 HOUR = 3600.0
 """A refresh that cannot go on tries for an hour, then fails (overview, limitations: one-hour timeout)."""
@@ -28,37 +29,27 @@ ACTIVE = ("Pending", "InProgress", "Baking", "Cancelling", "RollbackInProgress")
 PENDING_SECONDS = 15.0
 
 
-@dataclass
-class Refresh:
+@dataclass(kw_only=True)
+class Refresh(Crew):
     """One refresh of a group.
 
     Parameters
     ----------
-    identity, group, strategy:
+    identity, strategy:
         As they were answered or given.
-    preferences:
-        With AWS's defaults filled in.
-    given:
-        Of them, what was given: a maximum of 100 per cent that was given is not one that was left out (API).
     desired:
         ``DesiredConfiguration`` as given, or None.
-    before, target:
-        What the group was launched from, and is to be.
-    old:
-        Ids of the instances that it replaces.
+    before:
+        What the group was launched from.
+    start:
+        On the emulator's clock.
     """
 
     identity: str
-    group: Any
     strategy: str
-    preferences: dict[str, Any]
-    given: dict[str, Any]
     desired: dict[str, Any] | None
     before: Configuration
-    target: Configuration
     start: float
-    old: set[str] = field(default_factory=set)
-    left_alone: set[str] = field(default_factory=set)
     status: str = "Pending"
     reason: str = ""
     end: float | None = None
@@ -75,116 +66,22 @@ class Refresh:
 
     def __post_init__(self) -> None:
         self.checkpoints = list(self.preferences.get("CheckpointPercentages") or [])
-        states = [*self.group.instance_states, *groups.course(self.group).pool]
-        self.left_alone = {each.instance.id for each in states if self._spared(each)}
+        states = [*self.group.instance_states, *members.course(self.group).pool]
+        self.left_alone = {each.instance.id for each in states if self.spared(each)}
         self.old = {each.instance.id for each in states} - self.left_alone
-        self.falls_seen = len(groups.course(self.group).falls)
-        self.left = len(self.old)
+        self.falls_seen = len(members.course(self.group).falls)
+        self.left = self.total()
 
     @property
     def active(self) -> bool:
         """Whether it is at work."""
         return self.status in ACTIVE
 
-    def _spared(self, state: Any) -> bool:
-        """Whether an instance is not to be replaced at all."""
-        kept = self.preferences
-        if state.lifecycle_state == "Standby" and kept["StandbyInstances"] == "Ignore":
-            return True
-        if state.protected_from_scale_in and kept["ScaleInProtectedInstances"] == "Ignore":
-            return True
-        return bool(kept["SkipMatching"]) and self.matches(state)
-
-    def matches(self, state: Any) -> bool:
-        """Whether an instance already is what is wanted: same template and version, same type where the
-        policy lists types (``asg-instance-refresh-skip-matching``)."""
-        chosen, own = configuration.choice(self.group, self.target), groups.life(state).choice
-        listed = ((self.target.mixed or {}).get("LaunchTemplate") or {}).get("Overrides") or []
-        types = {each.get("InstanceType") for each in listed} or {chosen.instance_type}
-        return own.template == chosen.template and own.instance_type in types
-
-    # -- who is who
-
-    def replaces(self, state: Any) -> bool:
-        """Whether an instance is yet to be replaced."""
-        return state.instance.id in self.old
-
-    def _alive(self) -> list[Any]:
-        return groups.counted(self.group)
-
-    def _waiting_ones(self) -> list[Any]:
-        """Instances that it would replace and may not: protected or in standby, with ``Wait``."""
-        found = []
-        for state in self.group.instance_states:
-            if not self.replaces(state) or state.lifecycle_state in groups.TERMINATING:
-                continue
-            standby = state.lifecycle_state == "Standby"
-            if (standby and self.preferences["StandbyInstances"] == "Wait") or (
-                state.protected_from_scale_in and self.preferences["ScaleInProtectedInstances"] == "Wait"
-            ):
-                found.append(state)
-        return found
-
-    def _candidates(self) -> list[Any]:
-        """Instances that it may end now: those that serve nobody first."""
-        waiting = {id(state) for state in self._waiting_ones()}
-        standby = ("Standby",) if self.preferences["StandbyInstances"] == "Terminate" else ()
-        found = [
-            state
-            for state in self.group.instance_states
-            if self.replaces(state)
-            and state.lifecycle_state in (*groups.COUNTED, *standby)
-            and id(state) not in waiting
-        ]
-        return sorted(found, key=lambda each: (self._serves(each), groups.life(each).born, each.instance.id))
-
-    def _serves(self, state: Any) -> bool:
-        return state.lifecycle_state == "InService" and state.health_status == "Healthy"
-
-    def _warm(self, state: Any) -> bool:
-        """In service, healthy and past its warm-up: only then it is updated (API, PercentageComplete)."""
-        if not self._serves(state):
-            return False
-        if state.instance.id in self.old | self.left_alone:
-            return True
-        since = groups.life(state).serving or 0.0
-        return groups.course(self.group).time >= since + float(self.preferences["InstanceWarmup"])
-
-    def _fresh(self) -> list[Any]:
-        known = self.old | self.left_alone
-        return [state for state in self._alive() if state.instance.id not in known]
-
-    def total(self) -> int:
-        """How many instances it is about, at the group's present size."""
-        spared = sum(1 for state in self._alive() if state.instance.id in self.left_alone)
-        remaining = [each for each in self.group.instance_states if self.replaces(each)]
-        remaining = [each for each in remaining if each.lifecycle_state not in groups.TERMINATING]
-        # Weights are left out here: a group with them is refreshed by instances, as its percentages say.
-        return max(0, min(len(remaining) + len(self._fresh()), (self.group.desired_capacity or 0) - spared))
-
-    def done(self) -> int:
-        """How many are updated."""
-        return min(self.total(), sum(1 for state in self._fresh() if self._warm(state)))
-
     def surplus(self) -> int:
         """How many instances above the desired capacity it may have."""
         if self.status not in ("InProgress", "RollbackInProgress", "Cancelling"):
             return 0
-        return self._room()[1]
-
-    def _room(self) -> tuple[int, int]:
-        """How far the group may go below, and above, its desired capacity.
-
-        A maximum that was left out is 100 and lets an instance end while its replacement starts; one that was
-        given, and leaves no room together with the minimum, lets one start first (API, MaxHealthyPercentage).
-        """
-        desired = self.group.desired_capacity or 0
-        least = math.ceil(desired * self.preferences["MinHealthyPercentage"] / 100)
-        down = desired - least
-        if "MaxHealthyPercentage" not in self.given:
-            return max(1, down), 0
-        up = desired * self.preferences["MaxHealthyPercentage"] // 100 - desired
-        return down, up if up or down else 1
+        return self.room()[1]
 
     # -- time
 
@@ -197,7 +94,7 @@ class Refresh:
                 self.status = "InProgress"
         elif self.status == "Cancelling":
             self._cancel(now)
-        elif groups.suspended(self.group, "InstanceRefresh"):
+        elif members.suspended(self.group, "InstanceRefresh"):
             self.reason = "The InstanceRefresh process of the group is suspended."
         elif self.status in ("InProgress", "Baking") and (alarms := self.alarms()):
             self.fail(f"Alarm(s) [{', '.join(alarms)}] went into the ALARM state.", now)
@@ -238,9 +135,9 @@ class Refresh:
 
     def _settled(self, limit: int, total: int) -> bool:
         """Whether the surplus is gone, and nothing is left to replace where all is wanted."""
-        leaving = any(each.lifecycle_state in groups.TERMINATING for each in self.group.instance_states)
-        over = groups.capacity(self._alive()) > (self.group.desired_capacity or 0)
-        remaining = limit >= total and (self._candidates() or self._waiting_ones())
+        leaving = any(each.lifecycle_state in members.TERMINATING for each in self.group.instance_states)
+        over = members.capacity(self.alive()) > (self.group.desired_capacity or 0)
+        remaining = limit >= total and (self.candidates() or self.waiting())
         return not (leaving or over or remaining)
 
     def _at_checkpoint(self, now: float) -> None:
@@ -262,34 +159,31 @@ class Refresh:
         for state in late:
             warmpool.drop(self.group, state, "an instance refresh replaced it.", now)
         coming = any(
-            each.lifecycle_state.startswith("Warmed:Pending") for each in groups.course(self.group).pool
+            each.lifecycle_state.startswith("Warmed:Pending") for each in members.course(self.group).pool
         )
         return bool(late) or coming
 
     def _end_old(self, limit: int, total: int, now: float) -> None:
         """End instances as long as enough others serve."""
-        desired, (down, _) = self.group.desired_capacity or 0, self._room()
-        candidates = self._candidates()
-        fresh = len(self._fresh())
+        desired, (down, _) = self.group.desired_capacity or 0, self.room()
+        candidates = self.candidates()
+        fresh = len(self.fresh())
         for state in candidates:
-            ready = sum(1 for each in self._alive() if self._warm(each))
-            left = sum(1 for each in self._alive() if self.replaces(each)) + len(self._waiting_standby())
+            ready = sum(1 for each in self.alive() if self.warm(each))
+            left = sum(1 for each in self.alive() if self.replaces(each)) + len(self.standing_by())
             may_go = total - left < limit or left + fresh > total
-            enough = not self._serves(state) or ready - 1 >= desired - down
+            enough = not self.serves(state) or ready - 1 >= desired - down
             if may_go and enough:
                 cause = "an instance was taken out of service in response to an instance refresh."
                 groups.terminate(self.group, state, cause, now)
 
-    def _waiting_standby(self) -> list[Any]:
-        return [each for each in self._waiting_ones() if each.lifecycle_state == "Standby"]
-
     def _start_new(self, limit: int, total: int, now: float) -> None:
         """Start instances before others end, as far as the maximum lets it."""
-        desired, (_, up) = self.group.desired_capacity or 0, self._room()
+        desired, (_, up) = self.group.desired_capacity or 0, self.room()
         while True:
-            alive, fresh = groups.capacity(self._alive()), len(self._fresh())
+            alive, fresh = members.capacity(self.alive()), len(self.fresh())
             surplus = alive - desired
-            if surplus >= up or fresh >= limit or len(self._candidates()) <= surplus:
+            if surplus >= up or fresh >= limit or len(self.candidates()) <= surplus:
                 return
             cause = "an instance was launched in response to an instance refresh."
             if groups.launch(self.group, cause, now) is None:
@@ -299,7 +193,7 @@ class Refresh:
 
     def _stalled(self, now: float, done: int) -> bool:
         """Watch for what keeps it from going on; after an hour of it, fail."""
-        its = groups.course(self.group)
+        its = members.course(self.group)
         if done > self.best:
             self.best, self.trouble_since, self.trouble = done, None, ""
             self.falls_seen = len(its.falls)
@@ -308,7 +202,7 @@ class Refresh:
             why = f"Instances fail to launch: {its.trouble}"
         elif len(its.falls) > self.falls_seen:
             why = f"New instances do not pass their health checks: {its.falls[-1]}."
-        elif not self._candidates() and (waiting := self._waiting_ones()) and self._all_warm():
+        elif not self.candidates() and (waiting := self.waiting()) and self.all_warm():
             standby = waiting[0].lifecycle_state == "Standby"
             names = ", ".join(each.instance.id for each in waiting)
             why = f"Waiting for instances {'in standby' if standby else 'protected from scale in'}: {names}."
@@ -322,11 +216,8 @@ class Refresh:
             return True
         return False
 
-    def _all_warm(self) -> bool:
-        return all(self._warm(each) for each in self._fresh())
-
     def _say(self) -> None:
-        cold = [each.instance.id for each in self._fresh() if not self._warm(each)]
+        cold = [each.instance.id for each in self.fresh() if not self.warm(each)]
         if self.trouble:
             self.reason = self.trouble
         elif cold:
@@ -357,13 +248,13 @@ class Refresh:
             "InstancesToUpdateOnRollback": self.left,
             "ProgressDetailsOnRollback": {"LivePoolProgress": live},
         }
-        states = [*self.group.instance_states, *groups.course(self.group).pool]
+        states = [*self.group.instance_states, *members.course(self.group).pool]
         kept = self.old | self.left_alone
         self.left_alone, self.old = kept, {each.instance.id for each in states} - kept
         self.total_at_rollback = max(1, len(self.old))
         self.status, self.reason, self.target = "RollbackInProgress", why[:1023], self.before
         self.wake, self.best, self.trouble_since, self.trouble = now, 0, None, ""
-        its = groups.course(self.group)
+        its = members.course(self.group)
         self.falls_seen, its.trouble, its.retry = len(its.falls), "", now
 
     # -- ends
@@ -387,7 +278,7 @@ class Refresh:
 
     def _cancel(self, now: float) -> None:
         """End when what is on its way has arrived."""
-        moving = (*groups.PENDING, *groups.TERMINATING)
+        moving = (*members.PENDING, *members.TERMINATING)
         if not any(each.lifecycle_state in moving for each in self.group.instance_states):
             self.finish("Cancelled", "Cancelled due to user request.", now)
 
@@ -400,7 +291,7 @@ class Refresh:
     def _note_percent(self, total: int, done: int) -> None:
         if self.status == "RollbackInProgress":
             assert self.details is not None
-            left = sum(1 for each in self._alive() if self.replaces(each))
+            left = sum(1 for each in self.alive() if self.replaces(each))
             self.percent = int(self.details["PercentageCompleteOnRollback"]) * left // self.total_at_rollback
         else:
             self.percent = 100 if total == 0 else 100 * done // total
@@ -411,7 +302,7 @@ class Refresh:
         live = {"PercentageComplete": self.percent, "InstancesToUpdate": self.left}
         progress: dict[str, Any] = {"LivePoolProgress": live}
         if self.group.warm_pool is not None:
-            pool = groups.course(self.group).pool
+            pool = members.course(self.group).pool
             late = len(warmpool.outdated(self.group))
             percent = 100 * (len(pool) - late) // len(pool) if pool else 100
             progress["WarmPoolProgress"] = {"PercentageComplete": percent, "InstancesToUpdate": late}

@@ -10,8 +10,7 @@ from moto.cloudwatch.models import cloudwatch_backends
 from moto.core.responses import ActionResult
 from moto.moto_api._internal import mock_random
 
-from tests.emulator import configuration
-from tests.emulator import group as groups
+from tests.emulator import configuration, members
 from tests.emulator.clock import CLOCK
 from tests.emulator.refresh import Refresh
 
@@ -95,7 +94,7 @@ def preferences(group: Any, given: dict[str, Any], desired: Any) -> dict[str, An
 def start(call: Any) -> Any:
     """StartInstanceRefresh."""
     group, now = group_of(call), CLOCK.now()
-    if groups.active(group):
+    if members.active(group):
         raise AutoscalingClientError(
             "InstanceRefreshInProgress",
             "An Instance Refresh is already in progress and blocks the execution of this Instance Refresh.",
@@ -108,23 +107,23 @@ def start(call: Any) -> Any:
     target = configuration.desired(desired) if desired else before
     configuration.fully_formed(group, target)
     refresh = Refresh(
-        str(mock_random.uuid4()),
-        group,
-        "Rolling",
-        preferences(group, given, desired),
-        given,
-        desired,
-        before,
-        target,
-        now,
+        identity=str(mock_random.uuid4()),
+        group=group,
+        strategy="Rolling",
+        preferences=preferences(group, given, desired),
+        given=given,
+        desired=desired,
+        before=before,
+        target=target,
+        start=now,
     )
-    groups.course(group).refreshes.insert(0, refresh)
+    members.course(group).refreshes.insert(0, refresh)
     return ActionResult({"InstanceRefreshId": refresh.identity})
 
 
 def describe(call: Any) -> Any:
     """DescribeInstanceRefreshes: the newest first."""
-    found = groups.course(group_of(call)).refreshes
+    found = members.course(group_of(call)).refreshes
     ids = call.params.get("InstanceRefreshIds") or []
     found = [each for each in found if not ids or each.identity in ids]
     first, size = int(call.params.get("NextToken") or 0), int(call.params.get("MaxRecords") or 50)
@@ -135,7 +134,7 @@ def describe(call: Any) -> Any:
 
 
 def _active(call: Any) -> Any:
-    found = groups.active(group_of(call))
+    found = members.active(group_of(call))
     if found is None:
         raise AutoscalingClientError(
             "ActiveInstanceRefreshNotFound",

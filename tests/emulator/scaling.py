@@ -21,7 +21,16 @@ from moto.ec2.models.instances import Instance
 from moto.elbv2.models import FakeHealthStatus, FakeTargetGroup
 from moto.elbv2.responses import ELBV2Response
 
-from tests.emulator import configuration, control, group_calls, launching, lifecycle, refresh_calls
+from tests.emulator import (
+    configuration,
+    control,
+    group_calls,
+    health,
+    launching,
+    lifecycle,
+    members,
+    refresh_calls,
+)
 from tests.emulator import group as groups
 from tests.emulator.clock import CLOCK
 
@@ -66,13 +75,13 @@ def _told(group: Any) -> dict[str, Any]:
         "version": used.version,
         "mixed": bool(used.mixed),
         "instances": sorted(_counts(group.instance_states).items()),
-        "pool": sorted(_counts(groups.course(group).pool).items()),
-        "refreshes": [each.status for each in groups.course(group).refreshes],
+        "pool": sorted(_counts(members.course(group).pool).items()),
+        "refreshes": [each.status for each in members.course(group).refreshes],
     }
 
 
 def _counts(states: list[Any]) -> Counter[str]:
-    lives = [(each, groups.life(each).choice) for each in states]
+    lives = [(each, members.life(each).choice) for each in states]
     return Counter(
         f"{each.lifecycle_state} {each.health_status} version {(choice.template or {}).get('Version')}"
         for each, choice in lives
@@ -100,15 +109,24 @@ def _launch_template(self: Any) -> Any:
     return {"LaunchTemplateId": template.id, "LaunchTemplateName": template.name, "Version": version}
 
 
+def _suspended(self: Any) -> list[dict[str, str]]:
+    """With a reason: the model allows no empty one."""
+    told = [(process, "User suspended") for process in self._suspended_processes]
+    return [{"ProcessName": process, "SuspensionReason": reason} for process, reason in told]
+
+
 def _update(original: Any) -> Any:
     def update(self: Any, *args: Any, **given: Any) -> None:
         """What is not given stays: moto drops the mixed instances policy with each update."""
-        renewed = given.get("launch_config_name") or given.get("launch_template")
-        if not given.get("mixed_instances_policy") and not renewed:
-            given["mixed_instances_policy"] = self.mixed_instances_policy
+        kept, renewed = (
+            self.mixed_instances_policy,
+            given.get("launch_config_name") or given.get("launch_template"),
+        )
         original(self, *args, **given)
-        if given.get("launch_template"):
-            self.launch_config, self.mixed_instances_policy = None, None
+        if renewed:
+            self.launch_config = self.launch_config if given.get("launch_config_name") else None
+        elif not given.get("mixed_instances_policy"):
+            self.mixed_instances_policy = kept
 
     return update
 
@@ -116,7 +134,7 @@ def _update(original: Any) -> Any:
 def _create(original: Any) -> Any:
     def create(self: Any, *args: Any, **given: Any) -> Any:
         group = original(self, *args, **given)
-        groups.course(group)
+        members.course(group)
         groups.balance(group, CLOCK.now())
         return group
 
@@ -126,7 +144,7 @@ def _create(original: Any) -> Any:
 def _attached(self: Any, group_name: str) -> None:
     """Register what is in service, not what is on its way."""
     group = self.autoscaling_groups[group_name]
-    for target in groups.targets(group):
+    for target in members.targets(group):
         for each in group.instance_states:
             if each.lifecycle_state == "InService" and each.instance.state == "running":
                 target.register([{"Id": each.instance.id, "Port": target.port}])
@@ -140,7 +158,7 @@ def _health_for(original: Any) -> Any:
             return found
         states = (each for group in every_group() for each in group.instance_states)
         state = next((each for each in states if each.instance.id == target["Id"]), None)
-        if state is not None and groups.target_ill(state, CLOCK.now()):
+        if state is not None and health.target_ill(state, CLOCK.now()):
             told = ("unhealthy", "Target.FailedHealthChecks", "Health checks failed")
             return FakeHealthStatus(found.instance_id, found.port, found.health_check_port, *told)
         return found
@@ -190,14 +208,15 @@ def install() -> None:
     group.replace_autoscaling_group_instances = lambda *_: None
     group.launch_template = property(_launch_template)
     group.update = _update(group.update)
-    group.warm_pool_size = property(lambda self: len(groups.course(self).pool) if self.warm_pool else None)
+    group.suspended_processes = property(_suspended, group.suspended_processes.fset)
+    group.warm_pool_size = property(lambda self: len(members.course(self).pool) if self.warm_pool else None)
     backend: Any = AutoScalingBackend
     backend.create_auto_scaling_group = _create(backend.create_auto_scaling_group)
     backend.update_attached_target_groups = _attached
     backend.notify_terminate_instances = lambda *_: None
     instance: Any = InstanceState
-    instance.launch_template = property(lambda self: groups.life(self).choice.template)
-    instance.image_id = property(lambda self: groups.life(self).choice.image_id)
+    instance.launch_template = property(lambda self: members.life(self).choice.template)
+    instance.image_id = property(lambda self: members.life(self).choice.image_id)
     instance.launch_configuration_name = property(_launch_configuration)
     ec2_instance: Any = Instance
     ec2_instance.instance_status = _status(ec2_instance.instance_status)
@@ -214,6 +233,6 @@ def install() -> None:
 
 
 def _launch_configuration(self: Any) -> Any:
-    own = groups.life(self).choice
+    own = members.life(self).choice
     config = self.auto_scaling_group.launch_config
     return config.name if config and own.template is None else None

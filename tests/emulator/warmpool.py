@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.emulator import activities, lifecycle
+from tests.emulator import activities, lifecycle, members
 from tests.emulator import group as groups
 
 WAITING = {"Stopped": "Warmed:Stopped", "Running": "Warmed:Running", "Hibernated": "Warmed:Hibernated"}
@@ -28,27 +28,27 @@ def size(group: Any) -> int:
 
 def outdated(group: Any) -> list[Any]:
     """Instances of the pool that the refresh at work has yet to replace."""
-    refresh = groups.active(group)
-    return [state for state in groups.course(group).pool if refresh and refresh.replaces(state)]
+    refresh = members.active(group)
+    return [state for state in members.course(group).pool if refresh and refresh.replaces(state)]
 
 
 def tend(group: Any, now: float) -> None:
     """Move the pool's instances on, and keep their number."""
-    its = groups.course(group)
+    its = members.course(group)
     for state in list(its.pool):
         if state.lifecycle_state in ("Warmed:Pending", "Warmed:Pending:Proceed"):
             _come(group, state, now)
     wanted = size(group)
     for state in its.pool[wanted:]:
         drop(group, state, "an instance was taken out of the warm pool, which has too many.", now)
-    while len(its.pool) < wanted and not groups.suspended(group, "Launch"):
+    while len(its.pool) < wanted and not members.suspended(group, "Launch"):
         cause = "an instance was started for the warm pool, whose size differs from its desired capacity."
         if groups.launch(group, cause, now, pooled=True) is None:
             return
 
 
 def _come(group: Any, state: Any, now: float) -> None:
-    its = groups.life(state)
+    its = members.life(state)
     if now < its.born + groups.LAUNCH_SECONDS:
         return
     hooks = lifecycle.hooks_of(group.autoscaling_backend, group.name, lifecycle.LAUNCHING)
@@ -73,7 +73,7 @@ def _hooked(group: Any, state: Any, result: str, now: float) -> None:
 
 def drop(group: Any, state: Any, cause: str, now: float) -> None:
     """End an instance of the pool."""
-    its = groups.course(group)
+    its = members.course(group)
     its.pool = [each for each in its.pool if each is not state]
     group.ec2_backend.terminate_instances([state.instance.id])
     activities.begin(
@@ -83,7 +83,7 @@ def drop(group: Any, state: Any, cause: str, now: float) -> None:
 
 def draw(group: Any, cause: str, now: float) -> Any:
     """Take an instance of the pool into the group; None where none is ready that a refresh would keep."""
-    its = groups.course(group)
+    its = members.course(group)
     late = {id(state) for state in outdated(group)}
     ready = [each for each in its.pool if each.lifecycle_state in WAITING.values() and id(each) not in late]
     if not ready:
@@ -93,7 +93,7 @@ def draw(group: Any, cause: str, now: float) -> Any:
     if state.instance.state == "stopped":
         group.ec2_backend.start_instances([state.instance.id])
     description = f"Launching a new EC2 instance from warm pool: {state.instance.id}"
-    its_life = groups.life(state)
+    its_life = members.life(state)
     its_life.pooled, its_life.born = False, now
     its_life.activity = activities.begin(group, description, cause, now)
     state.lifecycle_state = "Pending"
