@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
+import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from kiln import cli, version_files
 from kiln import config as toml
@@ -37,14 +39,15 @@ def version(build: Path, kiln_toml: Path) -> Path:
 
 def command(*arguments: str) -> tuple[int, str]:
     """Run kiln as an operator does; exit code, and what was said on both streams."""
-    result = CliRunner().invoke(cli.app, list(arguments), catch_exceptions=True)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        from kiln.errors import KilnError
-
-        if isinstance(result.exception, KilnError):
-            return result.exception.code, result.output + str(result.exception)
-        raise result.exception
-    return result.exit_code, result.output
+    said = io.StringIO()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            code = cli.run(list(arguments))
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return code, said.getvalue()
 
 
 def images(client: Client, region: str) -> list[dict[str, Any]]:
@@ -143,7 +146,9 @@ def test_a_plan_sends_nothing_and_names_every_request_that_follows(
     code, said = command("publish", f"{IMAGE}@{versions.VERSION}", "--plan", "--json")
     assert code == 0, said
     assert len(emulator.mutating()) == before
-    announced = {request for step in json.loads(said)["steps"] for request in step["requests"]}
+    announced = {
+        request for step in json.loads(said[said.index("{") :])["steps"] for request in step["requests"]
+    }
     assert command("publish", IMAGE)[0] == 0
     sent = {f"{e['service']}:{e['operation']}@{e['region']}" for e in emulator.mutating()[before:]}
     # The lock is a step that comes with the run.
