@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,12 +112,22 @@ def look(cloud: Cloud, config: Config) -> State:
     _ = cloud.account
     for image, described in config.image.items():
         for region in described.publish.regions if described.publish else ():
-            _try(state, lambda i=image, r=region: _channels(state, cloud, config, i, r))
+            _try(state, partial(_channels, state, cloud, config, image, region))
     for name, target in config.target.items():
         reader = _fleet if isinstance(target, FleetTarget) else _group
-        _try(state, lambda n=name, read=reader: state.targets.append(read(cloud, config, n)))
+        _try(state, partial(_target, state, reader, cloud, config, name))
     _try(state, lambda: state.locks.extend(each.describe() for each in lock.held(Records(cloud, config))))
     return state
+
+
+def _target(
+    state: State,
+    read: Callable[[Cloud, Config, str], dict[str, Any]],
+    cloud: Cloud,
+    config: Config,
+    name: str,
+) -> None:
+    state.targets.append(read(cloud, config, name))
 
 
 def _try(state: State, look_at: Callable[[], object]) -> None:
