@@ -288,7 +288,11 @@ def test_what_stands_in_the_way_is_told_before_anything_changes(
     streaming.promote(client, FIRST)
 
     graphics = streaming.write(kiln_toml, target='instance_type = "Accelerated.g4dn.xlarge"\n')
-    assert "Service Quotas" in refusals(planned(cloud, graphics, allow_stop=True))["quota"]
+    assert "is 0: needed 2" in refusals(planned(cloud, graphics, allow_stop=True))["quota"]
+    emulator.settings(quotas={"appstream2/L-KILN0001": 2})
+    assert not refusals(planned(cloud, graphics, allow_stop=True))
+    unknown = streaming.write(kiln_toml, target='instance_type = "Accelerated.g6.xlarge"\n')
+    assert "graphics begin at 0" in refusals(planned(cloud, unknown, allow_stop=True))["quota"]
     wrong = streaming.write(kiln_toml, target='subnets = ["subnet-0123456789abcdef0"]\n')
     assert "subnet-0123456789abcdef0" in refusals(planned(cloud, wrong, allow_stop=True))["subnets"]
     role = streaming.write(kiln_toml, target=f'role = "arn:aws:iam::{ACCOUNT}:role/nobody"\n')

@@ -30,9 +30,16 @@ QUOTAS: dict[str, dict[str, tuple[str, float, str]]] = {
     "autoscaling": {
         "L-CDE20ADC": ("Auto Scaling groups per region", 500, "None"),
     },
+    "appstream2": {
+        "L-A8B8B901": ("Stacks", 10, "None"),
+        "L-3FEADC0C": ("Fleets", 10, "None"),
+        "L-KILN0001": ("Accelerated.g4dn.xlarge fleet instances", 0, "None"),
+        "L-KILN0002": ("stream.graphics.g4dn.xlarge image builder instances", 0, "None"),
+    },
 }
 """Service → code → name, value, unit. AWS's names and codes; the values are an account's that was raised, and
-a new account's of G and VT instances is 0."""
+a new account's of G and VT instances is 0. AppStream has a quota for each size of instance, of which two stand
+here under codes of ours: the guide lists the sizes, not their codes."""
 
 control.setting("quotas", {})
 """``service/code``, or ``account/region/service/code`` → value."""
