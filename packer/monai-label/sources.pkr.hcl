@@ -61,7 +61,7 @@ source "amazon-ebs" "image" {
 
   # The default gives up after half an hour; a snapshot of 40 GB may take longer.
   aws_polling {
-    delay_seconds = 30
+    delay_seconds = var.poll_seconds
     max_attempts  = 240
   }
 

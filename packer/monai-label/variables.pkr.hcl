@@ -144,6 +144,12 @@ variable "ec2_endpoint" {
   default     = ""
 }
 
+variable "poll_seconds" {
+  type        = number
+  description = "Seconds between two looks at an instance or AMI that is not ready yet."
+  default     = 30
+}
+
 variable "root_gb" {
   type        = number
   description = "Size of the root volume in GiB."

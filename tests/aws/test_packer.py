@@ -81,6 +81,7 @@ def _packer(emulator: Emulator, host: Host, folder: Path, made: Path) -> str:
         "run_id": "packer-test",
         "region": "us-east-1",
         "base_ami_owner": DEBIAN,
+        "poll_seconds": "1",
         "ansible_command": str(BIN / "ansible-playbook"),
         "ansible_env": json.dumps(
             [f"ANSIBLE_RUN_TAGS={TAGS}", f"ANSIBLE_CONFIG={paths.ROOT / 'ansible.cfg'}"]
@@ -99,8 +100,6 @@ def _packer(emulator: Emulator, host: Host, folder: Path, made: Path) -> str:
             "CHECKPOINT_DISABLE": "1",
             "PACKER_CACHE_DIR": str(folder / "cache"),
             "PACKER_CONFIG_DIR": str(folder / "config"),
-            # Packer waits 30 s between two looks, as is right for AWS.
-            "AWS_POLL_DELAY_SECONDS": "1",
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
