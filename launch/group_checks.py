@@ -23,6 +23,7 @@ from launch import template as templates
 from launch.cloud import Cloud
 from launch.group import Group
 from launch.plan import Plan
+from launch.records import Records
 from launch.release import Release
 from launch.template import Version
 from launch.trouble import code, told
@@ -112,9 +113,12 @@ def shape(group: Group, base: Version, plan: Plan) -> None:
         plan.notes.append(f"the warm pool of {len(group.warm)} is kept and refreshed too")
 
 
-def image(release: Release, plan: Plan) -> None:
+def image(records: Records, release: Release, plan: Plan) -> None:
     """Refuse an image that nobody should run, and note one that EC2 calls deprecated."""
-    if (trouble := release.machine.trouble) is not None:
+    # The record is written before the AMI is marked.
+    revoked = records.revocation(release.image, release.version)
+    trouble = release.machine.trouble or (f"revoked: {revoked.why}" if revoked is not None else None)
+    if trouble is not None:
         plan.refuse(
             "revoked" if trouble.startswith("revoked") else "image-state",
             f"{release} ({release.ami}) is {trouble}",

@@ -269,7 +269,7 @@ class Rolling:
         group_checks.shape(self.group, self.base, plan)
         types = group_checks.types(self.group, self.base, plan)
         if release is not None:
-            group_checks.image(release, plan)
+            group_checks.image(self.records, release, plan)
             group_checks.goes_together(self.config, self.target, release, types, plan)
             group_checks.key(self.cloud, self.group, release, plan)
             group_checks.may_launch(self.cloud, self.target.region, self.base, release, types, plan)

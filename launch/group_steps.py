@@ -188,7 +188,7 @@ def refresh(plan: Plan, work: Work, attached: Refresh | None) -> None:
         The refresh that goes there already, which is watched and not begun again.
     """
     group, back = work.group, work.kind == "rollback"
-    ours = _guard(work) if work.after.version is not None else None
+    ours = None if back else _guard(work)
 
     def run(say: Say) -> None:
         assert work.number is not None
@@ -271,7 +271,7 @@ def _finish(work: Work, ended: End) -> None:
     what = f"{work.group.name} did not come to {work.label}: {why}"
     if back:
         hint = f"it was rolled back, {serving} instances of {work.before} serve; no channel was changed: " + (
-            "kiln promote another version" if ended.ended_by_us else f"kiln revoke {work.label} --why ..."
+            "kiln promote another version" if ended.revoked else f"kiln revoke {work.label} --why ..."
         )
         raise KilnError(what, hint)
     raise KilnError(

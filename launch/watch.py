@@ -13,7 +13,7 @@ from kiln.progress import clock
 from launch import group as groups
 from launch import refresh as refreshes
 from launch.cloud import Cloud
-from launch.group import Group
+from launch.group import Group, Instance
 from launch.plan import Say
 from launch.refresh import Refresh
 from launch.trouble import told
@@ -22,6 +22,9 @@ _INSTANCE = re.compile(r"\bi-[0-9a-f]{8,17}\b")
 
 ACTIVITIES = 50
 """Scaling activities that are read when a refresh has failed."""
+
+LOOKS = 2
+"""Looks at which only the old instances are healthy at the load balancer, until a refresh is taken back."""
 
 NAMED = 5
 """Instances that a message names before it counts the others."""
@@ -41,7 +44,7 @@ class End:
         Why it did not get there, empty where it did.
     instances:
         Instance → what was wrong with it.
-    ended_by_us:
+    revoked:
         Whether we rolled it back, because the image was revoked in between.
     """
 
@@ -49,7 +52,7 @@ class End:
     group: Group
     why: str
     instances: dict[str, str]
-    ended_by_us: bool
+    revoked: bool
 
     def troubled(self) -> str:
         """Name the instances that were not healthy and what was wrong, for a message; empty for none."""
@@ -75,7 +78,7 @@ class Watch:
         Version of the template that counts as new; of another, instances are old.
     trouble:
         Says why the image that comes should not, None as long as it may; asked at every look. Without it
-        nothing is asked.
+        nothing is asked, and the refresh is not taken back.
     minutes:
         How long it may take altogether.
     """
@@ -96,7 +99,9 @@ class Watch:
         self._trouble = trouble
         self._minutes = minutes
         self._sick: dict[str, str] = {}
-        self._revoked = ""
+        self._cause = ""
+        self._revoked = False
+        self._worse = 0
 
     def follow(self, say: Say) -> End:
         """Look at it until it has ended.
@@ -125,8 +130,8 @@ class Watch:
             if line != last:
                 say(f"{line} · {clock(time.monotonic() - start)}")
                 last = line
-            if self._refresh.status in refreshes.FORWARD and not self._revoked:
-                self._take_back_if_revoked(say)
+            if self._refresh.status in refreshes.FORWARD and not self._cause:
+                self._take_back_if_bad(say)
             if time.monotonic() - start > self._minutes * 60:
                 raise KilnError(
                     f"the refresh {self._refresh.id} of {self._group.name} works for more than "
@@ -169,37 +174,57 @@ class Watch:
         alarms = [*found.get("MetricAlarms", []), *found.get("CompositeAlarms", [])]
         return ", ".join(each["AlarmName"] for each in alarms if each["StateValue"] == "ALARM") or "ok"
 
+    def _is_new(self, instance: Instance) -> bool:
+        return instance.ref is not None and instance.ref.number == self._number
+
     def _look(self) -> None:
         """Remember what is wrong with new instances, as long as they are there to be asked."""
-        fresh = {
-            each.id: each
-            for each in self._group.instances
-            if each.ref is not None and each.ref.number == self._number and not each.serves
-        }
-        if self._refresh.status in refreshes.BACK or not fresh:
+        new = {each.id for each in self._group.instances if self._is_new(each)}
+        if self._refresh.status in refreshes.BACK or not new:
             return
-        for each in fresh.values():
+        said = self._at_balancers()
+        for each in self._group.instances:
+            if each.id not in new:
+                continue
             if each.health.lower() == "unhealthy":
                 self._sick.setdefault(each.id, "Auto Scaling: Unhealthy")
+            elif state := said.get(each.id, ""):
+                self._sick[each.id] = f"load balancer: {state}"
+            else:
+                self._sick.pop(each.id, None)
+        # Auto Scaling counts by its own health checks, EC2's: it does not see whether the image serves.
+        good_old = [each for each in self._group.instances if each.id not in new and said.get(each.id) == ""]
+        bad_new = all(said.get(each, "") for each in new)
+        worse = bool(self._group.target_groups and self._refresh.percent and bad_new and good_old)
+        self._worse = self._worse + 1 if worse else 0
+
+    def _at_balancers(self) -> dict[str, str]:
+        """Return instance → what its target groups say against it, empty for nothing."""
+        found: dict[str, str] = {}
+        client = self._cloud.client("elbv2", self._group.region)
         for arn in self._group.target_groups:
-            self._ask_balancer(arn, fresh)
+            with told(f"reading the health of {arn}"):
+                answer = client.describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"]
+            for each in answer:
+                health: dict[str, Any] = each["TargetHealth"]
+                words = ": ".join(filter(None, (health.get("Reason"), health.get("Description"))))
+                bad = (words or "unhealthy") if health["State"] == "unhealthy" else ""
+                name = each["Target"]["Id"]
+                found[name] = found.get(name) or bad
+        return found
 
-    def _ask_balancer(self, arn: str, fresh: dict[str, groups.Instance]) -> None:
-        with told(f"reading the health of {arn}"):
-            found = self._cloud.client("elbv2", self._group.region).describe_target_health(TargetGroupArn=arn)
-        for each in found["TargetHealthDescriptions"]:
-            health: dict[str, Any] = each["TargetHealth"]
-            if each["Target"]["Id"] in fresh and health["State"] == "unhealthy":
-                words = (health.get("Reason"), health.get("Description"))
-                said = ": ".join(word for word in words if word)
-                self._sick[each["Target"]["Id"]] = f"load balancer: {said or 'unhealthy'}"
-
-    def _take_back_if_revoked(self, say: Say) -> None:
+    def _take_back_if_bad(self, say: Say) -> None:
+        """Take the refresh back where the image should not run, or where only what is old works."""
         trouble = self._trouble() if self._trouble is not None else None
         if trouble is not None:
-            say(f"the image is {trouble}: taking the refresh back")
-            self._revoked = trouble
-            refreshes.take_back(self._cloud, self._group, self._refresh.id)
+            self._cause, self._revoked = f"the image was {trouble}", True
+        elif self._trouble is not None and self._worse >= LOOKS:
+            new = sum(map(self._is_new, self._group.instances))
+            self._cause = f"the load balancer calls none of {new} new instances healthy, and the old ones are"
+        else:
+            return
+        say(f"{self._cause}: taking the refresh back")
+        refreshes.take_back(self._cloud, self._group, self._refresh.id)
 
     def _end(self) -> End:
         refresh = self._refresh
@@ -207,9 +232,8 @@ class Watch:
         if refresh.status != "Successful":
             why = refresh.rollback or refresh.reason or refresh.status
             self._read_activities()
-        if self._revoked:
-            why = f"the image was {self._revoked}"
-        return End(refresh, self._group, why, self._sick, bool(self._revoked))
+        why = self._cause or why
+        return End(refresh, self._group, why, self._sick, self._revoked)
 
     def _read_activities(self) -> None:
         """Add what Auto Scaling did with instances of the refresh, and why launches failed."""

@@ -219,20 +219,34 @@ class Serving:
         self.least = min(self.least, len(good))
 
 
+@pytest.mark.parametrize(
+    ("health", "least", "why"),
+    [
+        ("unhealthy", 4, "New instances do not pass their health checks"),
+        # EC2 calls it healthy and so does Auto Scaling: one old instance has gone when we see that it is not.
+        ("target-unhealthy", 3, "the load balancer calls none of 1 new instances healthy"),
+    ],
+)
 def test_a_bad_image_is_rolled_back_and_the_old_one_serves_throughout(
-    ready: Put, client: Clients, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    ready: Put,
+    client: Clients,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+    health: str,
+    least: int,
+    why: str,
 ) -> None:
-    client("ec2").create_tags(Resources=[ready.ami], Tags=[{"Key": "kiln-test:health", "Value": "unhealthy"}])
+    client("ec2").create_tags(Resources=[ready.ami], Tags=[{"Key": "kiln-test:health", "Value": health}])
     channel = client("ssm").get_parameter(Name="/kiln/monai-label/stable")["Parameter"]
     serving = Serving(client, monkeypatch)
     assert kiln("apply", "annotators") == 1
     what, hint = error_of(capsys)
     assert f"did not come to monai-label@{FIRST}" in what
     assert re.search(r"not healthy: i-[0-9a-f]+ \(", what), what
-    assert "health check" in what
+    assert why in what
     assert "it was rolled back, 4 instances of" in hint
     assert f"kiln revoke monai-label@{FIRST}" in hint
-    assert serving.least == 4
+    assert serving.least == least
     group = rollouts.group(client)
     assert group["LaunchTemplate"]["Version"] == "1"
     assert [each["LaunchTemplate"]["Version"] for each in group["Instances"]] == ["1"] * 4
