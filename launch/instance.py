@@ -113,6 +113,7 @@ class Stand:
     started: float = 0.0
     remote: Remote | None = None
     identity: str = ""
+    _network: str = ""
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @property
@@ -165,12 +166,14 @@ class Stand:
         UsageError
             What was given is no network.
         """
-        given = self.wish.source or _own_address()
-        try:
-            return str(ipaddress.ip_network(given))
-        except ValueError as error:
-            hint = "write it like 203.0.113.7/32"
-            raise UsageError(f"--from {given} is no network: {error}", hint) from None
+        if not self._network:
+            given = self.wish.source or _own_address()
+            try:
+                self._network = str(ipaddress.ip_network(given))
+            except ValueError as error:
+                hint = "write it like 203.0.113.7/32"
+                raise UsageError(f"--from {given} is no network: {error}", hint) from None
+        return self._network
 
     def make_group(self, _say: Say) -> None:
         """Make the security group, open to the source alone."""

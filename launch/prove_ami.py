@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from kiln import config as settings
+from kiln import paths
 from kiln.config import Config
 from kiln.errors import KilnError, RefusedError, UsageError
 from kiln.remote import Remote
@@ -22,8 +24,12 @@ from launch.trouble import told
 
 
 def _run_id(ami: str) -> str:
-    """The same on this machine for the same AMI: so a run finds what a killed one left."""
-    return f"kiln-prove-{names.token(platform.node(), ami)[:12]}"
+    """The same in this checkout of this machine for the same AMI: so a run finds what a killed one left."""
+    try:
+        machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+    except OSError:
+        machine = platform.node()
+    return f"kiln-prove-{names.token(machine, str(paths.ROOT), ami)[:12]}"
 
 
 def plan(stand: Stand, command: str, body: Callable[[Remote], None]) -> Plan:
@@ -128,6 +134,8 @@ def run(
         )
     if not only_plan:
         look(version)
+    if wish.address and not re.fullmatch(r"\S+:\d{1,5}", wish.address):
+        raise UsageError(f"--address {wish.address} is no address", "write it like 127.0.0.1:2222")
     given = f"@{version}" if version else ""
     command = f"kiln prove {image}{given} --ami {wish.ami} --region {place}"
     with tempfile.TemporaryDirectory(prefix="kiln-") as folder:

@@ -208,6 +208,7 @@ def test_the_version_is_the_tags(ami: str, client: Callable[..., Any], seeded: S
     [
         ({"ami": "ami-0123456789abcdef0"}, KilnError, "InvalidAMIID.NotFound"),
         ({"source": "here"}, UsageError, "is no network"),
+        ({"address": "127.0.0.1"}, UsageError, "is no address"),
         ({"instance_type": "g5.nothing"}, KilnError, "running ami-"),
     ],
 )
