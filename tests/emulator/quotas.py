@@ -38,8 +38,8 @@ QUOTAS: dict[str, dict[str, tuple[str, float, str]]] = {
     },
 }
 """Service → code → name, value, unit. AWS's names and codes; the values are an account's that was raised, and
-a new account's of G and VT instances is 0. AppStream has a quota for each size of instance, of which two stand
-here under codes of ours: the guide lists the sizes, not their codes."""
+a new account's of G and VT instances is 0. AppStream has a quota for each size of instance: two stand here
+under codes of ours, since the guide lists the sizes and not their codes."""
 
 control.setting("quotas", {})
 """``service/code``, or ``account/region/service/code`` → value."""
