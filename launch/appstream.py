@@ -90,26 +90,37 @@ def ask(
     KilnError
         The request failed for good, or AppStream stayed busy.
     """
-    call = getattr(cloud.client("appstream", region), operation)
     with told(doing, {**HINTS, **(hints or {})}):
-        busy = unready = 0
-        while True:
-            try:
-                answer: dict[str, Any] = call(**params)
-            except ClientError as error:
-                name = code(error)
-                if settled is not None and settled():
-                    return {}
-                if name in BUSY and busy < BUSY_TRIES:
-                    busy += 1
-                    cloud.wait(2.0**busy)
-                elif name in UNREADY and unready < UNREADY_TRIES:
-                    unready += 1
-                    cloud.wait()
-                else:
-                    raise
+        return _sent(cloud, region, operation, params, settled)
+
+
+def _sent(
+    cloud: Cloud,
+    region: str,
+    operation: str,
+    params: dict[str, Any],
+    settled: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Send a request until AppStream is neither busy nor unready, or what is wanted is there."""
+    call = getattr(cloud.client("appstream", region), operation)
+    busy = unready = 0
+    while True:
+        try:
+            answer: dict[str, Any] = call(**params)
+        except ClientError as error:
+            name = code(error)
+            if settled is not None and settled():
+                return {}
+            if name in BUSY and busy < BUSY_TRIES:
+                busy += 1
+                cloud.wait(2.0**busy)
+            elif name in UNREADY and unready < UNREADY_TRIES:
+                unready += 1
+                cloud.wait()
             else:
-                return answer
+                raise
+        else:
+            return answer
 
 
 def listed(cloud: Cloud, region: str, doing: str, operation: str, key: str, **params: Any) -> list[Any]:
@@ -133,12 +144,11 @@ def listed(cloud: Cloud, region: str, doing: str, operation: str, key: str, **pa
         It could not be found out.
     """
     found: list[Any] = []
-    call = getattr(cloud.client("appstream", region), operation)
     with told(doing, HINTS):
         token: dict[str, str] = {}
         while True:
             try:
-                answer = call(**params, **token)
+                answer = _sent(cloud, region, operation, {**params, **token})
             except ClientError as error:
                 if code(error) == ABSENT:
                     return []

@@ -232,7 +232,8 @@ def test_what_appstream_refuses_at_once_is_a_refusal_with_what_to_do(
     streaming.windows_ami(client, FIRST)
     streaming.import_role(client)
     rule = {"service": "appstream", "operation": "CreateImportedImage", "fault": "error", "code": error}
-    emulator.faults([rule])
+    # botocore takes LimitExceededException for a throttle and asks six times.
+    emulator.faults([{**rule, "times": 6}])
     assert error in refusals(planned(cloud, config))["import-dry-run"]
 
 
