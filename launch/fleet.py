@@ -322,7 +322,7 @@ def like(fleet: dict[str, Any], name: str, image: str, instance_type: str) -> di
     """
     members = service_model("appstream").operation_model("CreateFleet").input_shape.members
     copied = {
-        key: fleet[key] for key in members if key not in NOT_COPIED and fleet.get(key) not in (None, [])
+        key: fleet[key] for key in members if key not in NOT_COPIED and fleet.get(key) not in (None, [], {})
     }
     status = fleet.get("ComputeCapacityStatus") or {}
     several = fleet.get("MaxSessionsPerInstance")
