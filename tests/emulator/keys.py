@@ -13,6 +13,7 @@ from typing import Any
 
 from moto.kms.models import KmsBackend, kms_backends
 
+from tests.emulator import policies
 from tests.emulator.control import action
 
 AUTO_SCALING = (
@@ -77,7 +78,16 @@ def may_use(principal: str, key: Any, actions: tuple[str, ...]) -> bool:
 
 def _allowed(principal: str, account: str, key: Any, wanted: str) -> bool:
     statements = json.loads(key.policy).get("Statement", [])
-    fitting = [each for each in statements if _about(each, principal, account, wanted)]
+    context = {
+        "kms:viaservice": (f"ec2.{key.region}.amazonaws.com",),
+        "kms:calleraccount": (account,),
+        "kms:grantisforawsresource": ("true",),
+        "aws:principalaccount": (account,),
+        "aws:principalarn": (principal,),
+    }
+    need = policies.Need(wanted, key.arn, context)
+    about = (each for each in statements if _about(each, principal, account, wanted))
+    fitting = [each for each in about if policies.conditions_hold(each, need)]
     if any(each["Effect"] == "Deny" for each in fitting):
         return False
     if fitting:

@@ -90,7 +90,12 @@ def _about(statement: Statement, need: Need) -> bool:
         fits = any(_like(need.resource, str(each)) for each in _listed(statement["Resource"]))
     elif "NotResource" in statement:
         fits = not any(_like(need.resource, str(each)) for each in _listed(statement["NotResource"]))
-    return fits and all(
+    return fits and conditions_hold(statement, need)
+
+
+def conditions_hold(statement: Statement, need: Need) -> bool:
+    """Whether all conditions of a statement hold of a request."""
+    return all(
         _holds(operator, key.lower(), [str(_json(each)) for each in _listed(wanted)], need)
         for operator, keys in statement.get("Condition", {}).items()
         for key, wanted in keys.items()

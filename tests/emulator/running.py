@@ -6,6 +6,7 @@ import copy
 import threading
 from typing import Any
 
+from moto.core.responses import EmptyResult
 from moto.ec2.models.instances import InstanceBackend, StateReason
 from moto.ec2.responses import EC2Response
 
@@ -172,7 +173,25 @@ def _within_quota(self: Any) -> None:
         )
 
 
+def _modify(original: Any) -> Any:
+    def modify_instance_attribute(self: Any) -> Any:
+        """ModifyInstanceAttribute: of a stopped instance also ENA support, which moto does not know."""
+        said = self._get_param("EnaSupport")
+        if not said:
+            return original(self)
+        instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
+        if instance._state.name != "stopped":
+            raise ec2.refuse("IncorrectInstanceState", f"{instance.id} is {instance._state.name}")
+        self.error_on_dryrun()
+        instance.ena_support = bool(said.get("Value"))
+        return EmptyResult()
+
+    return modify_instance_attribute
+
+
 def install() -> None:
     """Extend moto; what Auto Scaling starts is judged where it does."""
     InstanceBackend.run_instances = _run(InstanceBackend.run_instances)  # type: ignore[method-assign]
+    modify = EC2Response.modify_instance_attribute
+    EC2Response.modify_instance_attribute = _modify(modify)  # type: ignore[method-assign]
     EC2Response.run_instances = _answer(EC2Response.run_instances)  # type: ignore[method-assign]

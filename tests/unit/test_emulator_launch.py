@@ -208,6 +208,7 @@ def test_a_service_role_needs_to_be_named_or_a_grant(
 
     class Key:
         key_state, key_manager, account_id = "Enabled", "CUSTOMER", ACCOUNT
+        arn, region = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/1", "us-east-1"
         policy = json.dumps(
             {
                 "Statement": [
@@ -219,6 +220,41 @@ def test_a_service_role_needs_to_be_named_or_a_grant(
 
     assert keys.may_use(role, Key(), keys.TO_ATTACH) is may
     assert not keys.may_use(role, None, keys.TO_ATTACH)
+
+
+@pytest.mark.parametrize(
+    ("service", "may"), [("ec2.us-east-1.amazonaws.com", True), ("s3.us-east-1.amazonaws.com", False)]
+)
+def test_conditions_of_a_key_policy_are_read(client: Any, service: str, may: bool) -> None:
+    from tests.emulator import keys
+
+    class Key:
+        key_state, key_manager, account_id, grants = "Enabled", "CUSTOMER", ACCOUNT, {}
+        arn, region = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/1", "us-east-1"
+        policy = json.dumps(
+            {
+                "Statement": [
+                    {
+                        "Effect": "Allow",
+                        "Principal": {"AWS": keys.root(ACCOUNT)},
+                        "Action": "kms:*",
+                        "Condition": {"StringEquals": {"kms:ViaService": service}},
+                    }
+                ]
+            }
+        )
+
+    assert keys.may_use(keys.root(ACCOUNT), Key(), keys.TO_READ) is may
+
+
+def test_an_instance_that_was_stopped_gets_ena_support(client: Any) -> None:
+    ec2 = client("ec2")
+    run = ec2.run_instances(ImageId=register(ec2), MinCount=1, MaxCount=1, InstanceType="t3.micro")
+    instance = run["Instances"][0]["InstanceId"]
+    with refused("IncorrectInstanceState"):
+        ec2.modify_instance_attribute(InstanceId=instance, EnaSupport={"Value": True})
+    ec2.stop_instances(InstanceIds=[instance])
+    ec2.modify_instance_attribute(InstanceId=instance, EnaSupport={"Value": True})
 
 
 def test_a_quota_is_what_a_test_says_and_holds(client: Any, emulator: Any) -> None:
