@@ -291,7 +291,17 @@ def _volumes(cloud: Cloud, config: Config, region: str) -> Iterator[Left]:
 
 def _deleting_volume(cloud: Cloud, region: str, volume: str) -> Callable[[Say], None]:
     client = cloud.client("ec2", region)
-    return lambda _: _ignoring(("InvalidVolume.NotFound",), lambda: client.delete_volume(VolumeId=volume))
+
+    def gone() -> bool:
+        filters = [{"Name": "volume-id", "Values": [volume]}]
+        states = {each["State"] for each in client.describe_volumes(Filters=filters)["Volumes"]}
+        return states <= {"deleted", "deleting"}
+
+    def remove(_: Say) -> None:
+        _ignoring(("InvalidVolume.NotFound",), lambda: client.delete_volume(VolumeId=volume))
+        _gone(cloud, volume, gone)
+
+    return remove
 
 
 # ---- keys and security groups
@@ -309,13 +319,23 @@ def _keys(cloud: Cloud, config: Config, region: str) -> Iterator[Left]:
             tags[names.RUN],
             _made(tags, each.get("CreateTime")),
             ("ec2:DeleteKeyPair",),
-            _deleting_key(cloud, region, each["KeyPairId"]),
+            _deleting_key(cloud, region, name),
         )
 
 
-def _deleting_key(cloud: Cloud, region: str, key: str) -> Callable[[Say], None]:
+def _deleting_key(cloud: Cloud, region: str, name: str) -> Callable[[Say], None]:
     client = cloud.client("ec2", region)
-    return lambda _: _ignoring(("InvalidKeyPair.NotFound",), lambda: client.delete_key_pair(KeyPairId=key))
+
+    def gone() -> bool:
+        filters = [{"Name": "key-name", "Values": [name]}]
+        return not client.describe_key_pairs(Filters=filters)["KeyPairs"]
+
+    def remove(_: Say) -> None:
+        # Deleting a key that is not there is no error.
+        client.delete_key_pair(KeyName=name)
+        _gone(cloud, f"key pair {name}", gone)
+
+    return remove
 
 
 def _security_groups(cloud: Cloud, config: Config, region: str) -> Iterator[Left]:
