@@ -32,6 +32,7 @@ STEPS: tuple[tuple[str, list[str], dict[str, str]], ...] = (
     ("upload", [PYTHON, "-m", "tests.benchmarks.upload"], {}),
     ("publish to many regions", [PYTHON, "-m", "tests.benchmarks.publish_regions"], {}),
     ("apply over API", [PYTHON, "-m", "tests.benchmarks.apply_over_api"], {}),
+    ("requests validated", [PYTHON, "-m", "tests.benchmarks.requests_validated"], {}),
     ("figures", [PYTHON, "-m", "kiln.figures"], {}),
 )
 

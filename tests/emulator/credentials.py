@@ -66,7 +66,7 @@ def gate(asked: Asked, environ: dict[str, Any]) -> Answer | None:
 
 
 def _json(asked: Asked) -> bool:
-    return asked.model is not None and asked.model.service_model.resolved_protocol == "json"
+    return asked.model is not None and asked.model.service_model.resolved_protocol in ("json", "rest-json")
 
 
 def install() -> None:

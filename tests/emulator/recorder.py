@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from tests.emulator.understand import Asked
 
 READING = ("Describe", "Get", "List", "Head", "Search", "Lookup", "Simulate", "Decode", "BatchGet")
 """Operations that begin so change nothing. The list is the emulator's own: it judges the launcher's."""
+
+RECORD = "KILN_EMULATOR_RECORD"
+"""Variable with a file that gets a line for every request, of this process and of its copies, over all resets."""
 
 KEPT = 1 << 20
 """Bytes of an answer that are kept to be judged; longer ones are data."""
@@ -128,6 +132,20 @@ def _unknown(asked: Asked, shape: Any) -> list[str]:
     return [f"{asked.operation}.{name} is unknown" for name in sorted(asked.fields - known)]
 
 
+def _append(path: str, entry: Entry) -> None:
+    asked = entry.asked
+    line = {
+        "service": asked.service,
+        "operation": asked.operation,
+        "region": asked.region,
+        "wrong": entry.wrong,
+        "agent": entry.agent,
+    }
+    # One write to the end of a file is one line, whoever else writes.
+    with open(path, "ab", buffering=0) as stream:
+        stream.write(json.dumps(line).encode() + b"\n")
+
+
 class Recorder:
     """What was asked since the last reset."""
 
@@ -150,6 +168,8 @@ class Recorder:
         )
         with self._lock:
             self.entries.append(entry)
+        if path := os.environ.get(RECORD):
+            _append(path, entry)
         return entry
 
     def answered(self, entry: Entry, status: int, headers: list[tuple[str, str]], body: bytes) -> None:

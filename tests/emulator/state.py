@@ -255,14 +255,5 @@ def target_groups() -> dict[str, Any]:
     return found
 
 
-@control.action
-def object_text(account: str, bucket: str, key: str) -> str:
-    """Content of an object, whoever may read it."""
-    from moto.s3.models import s3_backends
-
-    value: bytes = s3_backends[account]["aws"].buckets[bucket].keys[key].value
-    return value.decode()
-
-
 def install() -> None:
     """Nothing to extend: what is here was added where it was defined."""

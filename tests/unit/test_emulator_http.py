@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -16,9 +17,12 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
+from tests.benchmarks import requests_validated
 from tests.emulator import answers, modelcheck, recorder, understand
 from tests.emulator.credentials import BAD_KEY, EXPIRED_KEY
 from tests.emulator.fixtures import ACCOUNT, OTHER
+from tests.emulator.handle import Process
+from tests.emulator.recorder import RECORD
 from tests.emulator.understand import Asked
 from tests.unit.test_emulator_images import refused
 
@@ -375,6 +379,37 @@ def test_two_ends_that_differ_only_in_ids_and_times_are_equal(client: Any, emula
     assert ends[0] == ends[1]
     s3.put_object(Bucket=BUCKET, Key="h/more", Body=b"x")
     assert emulator.state() != ends[1]
+
+
+def test_a_record_is_kept_over_resets_where_asked_for(tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    with Process({RECORD: str(record)}) as process:
+        for agent in ("kiln run/1", "other"):
+            keys = {"aws_access_key_id": f"AKIAKILN{ACCOUNT}", "aws_secret_access_key": "s"}
+            ssm = boto3.client(
+                "ssm",
+                region_name="us-east-1",
+                endpoint_url=process.endpoint,
+                config=Config(user_agent_extra=agent),
+                **keys,
+            )
+            ssm.describe_parameters()
+            with refused("ValidationException"):
+                ssm.put_parameter(Name="a", Value="b", Type="Text")
+            process.reset()
+    valid, all_, wrong = requests_validated.count(record.read_text().splitlines())
+    assert (valid, all_) == (1, 2)
+    assert list(wrong) == ["ssm: PutParameter.Type=Text is not one of String, StringList, SecureString"]
+
+
+def test_a_role_of_another_account_is_there(client: Any, emulator: Any) -> None:
+    arn = f"arn:aws:iam::{OTHER}:role/kiln-operator"
+    given = client("sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
+    theirs = {"key": given["AccessKeyId"], "token": given["SessionToken"]}
+    assert client("sts", **theirs).get_caller_identity()["Account"] == OTHER
+    # There is no such role, so nothing allows anything.
+    with refused("UnauthorizedOperation"):
+        client("ec2", **theirs).describe_vpcs()
 
 
 def test_the_emulator_prints_its_address_first(emulator: Any) -> None:
