@@ -107,8 +107,18 @@ def find(cloud: Cloud, region: str, amis: list[str]) -> list[Reference]:
 
 
 def _paged(client: Any, operation: str, key: str, **params: Any) -> Iterator[dict[str, Any]]:
-    for page in client.get_paginator(operation).paginate(**params):
+    if client.can_paginate(operation):
+        for page in client.get_paginator(operation).paginate(**params):
+            yield from page.get(key, [])
+        return
+    # Botocore pages no refreshes; their answers have a token all the same.
+    more: dict[str, Any] = {}
+    while True:
+        page = getattr(client, operation)(**params, **more)
         yield from page.get(key, [])
+        if not page.get("NextToken"):
+            return
+        more = {"NextToken": page["NextToken"]}
 
 
 def _instances(cloud: Cloud, region: str, amis: list[str]) -> Iterator[Reference]:
