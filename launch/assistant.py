@@ -136,9 +136,16 @@ def catalogue(host: Host, applications: list[Application], say: Say) -> None:
 
 
 def options(application: Application) -> list[str]:
-    """Return the options of add-application for an application."""
-    given = ((option, getattr(application, field)) for field, option in OPTIONS.items())
-    return [part for option, value in given if value is not None for part in (option, value)]
+    """Return the options of add-application for an application.
+
+    The guide asks for a command line in quotes of its own (``--launch-parameters <""-escaped value>``): it
+    mostly begins with a dash, and would be taken for the next option.
+    """
+    given = {option: getattr(application, field) for field, option in OPTIONS.items()}
+    if application.parameters is not None:
+        escaped = application.parameters.replace("\\", "\\\\").replace('"', '\\"')
+        given[OPTIONS["parameters"]] = f'"{escaped}"'
+    return [part for option, value in given.items() if value is not None for part in (option, value)]
 
 
 def default_profile(host: Host) -> None:

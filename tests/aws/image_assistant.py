@@ -82,6 +82,8 @@ def main() -> NoReturn:
             answer(1, "Directory not found (working-directory)")
         if given.absolute_manifest_path and not Path(given.absolute_manifest_path).is_file():
             answer(1, f"Optimization-manifest not found: {given.absolute_manifest_path}")
+        if given.launch_parameters is not None:
+            given.launch_parameters = unquoted(given.launch_parameters)
         found = {key: getattr(given, argument) for argument, key in KEYS.items() if getattr(given, argument)}
         applications.append(found)
     elif given.operation == "remove-application":
@@ -93,6 +95,13 @@ def main() -> NoReturn:
         answer(status["status"], status["message"])
     file.write_text(json.dumps(kept))
     answer(0, "Success")
+
+
+def unquoted(text: str) -> str:
+    """A command line comes in quotes of its own."""
+    if len(text) < 2 or text[0] != '"' or text[-1] != '"':
+        answer(255, "launch-parameters is not quoted")
+    return text[1:-1].replace('\\"', '"').replace("\\\\", "\\")
 
 
 def create_image(given: argparse.Namespace, kept: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from tests.emulator.handle import Emulator
 
 Clients = Callable[..., Any]
 
-GENERAL = "GeneralPurpose.xlarge"
+GENERAL = "GeneralPurpose.m7i.xlarge"
 
 
 def planned(cloud: Cloud, config: Config, *, version: str | None = None, allow_stop: bool = False) -> Plan:
