@@ -7,6 +7,7 @@ administration guide, "Image Assistant CLI Operations".
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from kiln.appstream import Application, Appstream
@@ -43,6 +44,10 @@ OPTIONS = {
     "manifest": "--absolute-manifest-path",
 }
 """Key of an application in kiln.toml → option of add-application."""
+
+
+BEFORE_QUOTE = re.compile(r'(\\*)("|$)')
+"""Backslashes before a quote, or before the one that ends the text."""
 
 
 class UnreachedError(KilnError):
@@ -135,16 +140,20 @@ def catalogue(host: Host, applications: list[Application], say: Say) -> None:
         ask(host, "add-application", *options(application))
 
 
+def _escaped(found: re.Match[str]) -> str:
+    return found[1] * 2 + ('\\"' if found[2] else "")
+
+
 def options(application: Application) -> list[str]:
     """Return the options of add-application for an application.
 
     The guide asks for a command line in quotes of its own (``--launch-parameters <""-escaped value>``): it
-    mostly begins with a dash, and would be taken for the next option.
+    mostly begins with a dash, and would be taken for the next option. Inside them backslashes count only
+    before a quote, as everywhere on Windows.
     """
     given = {option: getattr(application, field) for field, option in OPTIONS.items()}
     if application.parameters is not None:
-        escaped = application.parameters.replace("\\", "\\\\").replace('"', '\\"')
-        given[OPTIONS["parameters"]] = f'"{escaped}"'
+        given[OPTIONS["parameters"]] = f'"{BEFORE_QUOTE.sub(_escaped, application.parameters)}"'
     return [part for option, value in given.items() if value is not None for part in (option, value)]
 
 

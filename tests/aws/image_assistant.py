@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import urllib.request
@@ -101,7 +102,7 @@ def unquoted(text: str) -> str:
     """A command line comes in quotes of its own."""
     if len(text) < 2 or text[0] != '"' or text[-1] != '"':
         answer(255, "launch-parameters is not quoted")
-    return text[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+    return re.sub(r'(\\+)("|$)', lambda found: "\\" * (len(found[1]) // 2) + found[2], text[1:-1])
 
 
 def create_image(given: argparse.Namespace, kept: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,10 @@ def test_the_catalogue_becomes_what_kiln_toml_says(host: Local, tmp_path: Path) 
     host.tell(applications=[{"Name": "old"}, {"Name": "slicer"}])
     said = [
         Application(
-            name="slicer", path=str(program), parameters='--python-code "1 + 1" C:\\data', display_name="3D Slicer"
+            name="slicer",
+            path=str(program),
+            parameters='--python-code "1 + 1" C:\\data\\',
+            display_name="3D Slicer",
         )
     ]
     for _ in range(2):
@@ -53,7 +56,7 @@ def test_the_catalogue_becomes_what_kiln_toml_says(host: Local, tmp_path: Path) 
                 "Name": "slicer",
                 "AbsoluteAppPath": str(program),
                 "DisplayName": "3D Slicer",
-                "LaunchParameters": '--python-code "1 + 1" C:\\data',
+                "LaunchParameters": '--python-code "1 + 1" C:\\data\\',
             }
         ]
     assistant.default_profile(host)
