@@ -197,6 +197,11 @@ def _first(subject: Subject, place: Place, made: Plan) -> None:
             does = f"tag {' and '.join(things)} as {subject.version}"
             do = partial(publishing.tag, subject, place.region, things)
             made.add("register", does, requests("ec2", place.region, "CreateTags"), do)
+        if image.get("ImdsSupport") != "v2.0":
+            # Before the copies, which take it over.
+            does = f"let {image['ImageId']} in {place.region} take IMDSv2 only"
+            allowed = requests("ec2", place.region, "ModifyImageAttribute")
+            made.add("register", does, allowed, partial(publishing.imds, subject, place.region))
     else:
         with told(f"looking for snapshots in {place.region}"):
             found = snapshot.find(subject.cloud, place.region, wanted.identity)
@@ -295,8 +300,7 @@ def _finish(subject: Subject, place: Place, made: Plan) -> None:
     ready = image if image and image["State"] == "available" else None
     made_here = (region, "" if region == subject.home else region)
     touched = any(step.lane in made_here and step.stage != "records" for step in made.steps)
-    # What is registered here has it from the start, and a copy of it too.
-    if image and image.get("ImdsSupport") != "v2.0":
+    if image and image.get("ImdsSupport") != "v2.0" and region != subject.home:
         allowed = requests("ec2", region, "ModifyImageAttribute")
         add(f"let {name} in {region} take IMDSv2 only", allowed, partial(publishing.imds, subject, region))
     if change := _sharing(subject, place):

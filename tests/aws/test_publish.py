@@ -261,20 +261,26 @@ def test_a_later_list_of_accounts_is_brought_to_what_is_published(
 
 
 def test_what_somebody_made_public_is_made_private_again(
-    seeded: Seeded, version: Path, client: Client
+    seeded: Seeded, build: Path, kiln_toml: Path, client: Client
 ) -> None:
-    assert command("publish", IMAGE)[0] == 0
-    (image,) = images(client, "eu-west-1")
-    ec2 = client("ec2", "eu-west-1")
-    permission = {"Add": [{"Group": "all"}]}
-    try:
-        ec2.modify_image_attribute(ImageId=image["ImageId"], LaunchPermission=permission)
-    except ec2.exceptions.ClientError:
-        pytest.skip("the emulator forbids it, as AWS does for encrypted images")
-    made = planned()
-    assert any("private" in step.does for step in made.steps)
-    assert command("publish", IMAGE)[0] == 0
-    assert images(client, "eu-west-1")[0]["Public"] is False
+    """Only an unencrypted image can be: AWS shares no other with everybody."""
+    versions.put(build, "slicer")
+    assert command("publish", "slicer")[0] == 0
+    ec2 = client("ec2")
+    found = ec2.describe_images(Owners=["self"])["Images"]
+    (image,) = [each for each in found if each["Name"].startswith("kiln-slicer")]
+    part = image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+    everybody = {"Add": [{"Group": "all"}]}
+    ec2.modify_image_attribute(ImageId=image["ImageId"], LaunchPermission=everybody)
+    ec2.modify_snapshot_attribute(
+        SnapshotId=part, Attribute="createVolumePermission", CreateVolumePermission=everybody
+    )
+    code, said = command("publish", "slicer")
+    assert (code, "make it private" in said) == (0, True), said
+    (image,) = ec2.describe_images(ImageIds=[image["ImageId"]])["Images"]
+    assert image["Public"] is False
+    shared = ec2.describe_snapshot_attribute(SnapshotId=part, Attribute="createVolumePermission")
+    assert shared["CreateVolumePermissions"] == []
 
 
 def test_another_day_of_deprecation_is_brought_to_what_is_published(

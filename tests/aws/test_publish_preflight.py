@@ -118,7 +118,7 @@ def test_keys_of_an_account(cloud: Cloud, client: Client, emulator: Emulator) ->
     assert found.key is not None
     assert found.key.arn == arn
     assert checks(cloud, publish(kms_key={REGION: arn})) == []
-    kms.disable_key(KeyId=arn)
+    kms.disable_key(KeyId=arn.rsplit("/", 1)[1])
     assert checks(cloud, publish()) == ["key-disabled"]
 
 

@@ -87,7 +87,7 @@ class Emulator:
         made = self._ask("fork", method="POST")
         return Copy(f"http://127.0.0.1:{made['port']}", made["pid"])
 
-    def admin(self, name: str, **arguments: Any) -> Any:
+    def admin(self, name: str, /, **arguments: Any) -> Any:
         """Make something happen that no request of AWS does; see ``control.action`` in the modules."""
         return self._ask(f"do/{name}", arguments, method="POST")
 
