@@ -26,6 +26,11 @@ printf '%s ALL=(ALL) NOPASSWD: ALL\n' "$user" >/etc/sudoers.d/90-kiln
 chmod 440 /etc/sudoers.d/90-kiln
 visudo --check --file=/etc/sudoers.d/90-kiln
 
+# ---- a Python that Ansible takes: RHEL 8 and Rocky 8 begin with 3.6, which it no longer does
+if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' && ! command -v python3.11 >/dev/null; then
+    dnf --assumeyes install python3.11
+fi
+
 # ---- the way out: an image that users get must have none of this
 cat >/usr/local/sbin/kiln-leave <<END
 #!/bin/bash
