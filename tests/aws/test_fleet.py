@@ -272,6 +272,43 @@ def test_an_imported_image_needs_a_new_fleet_and_the_stack_moves(
     assert all(each["valid"] for each in emulator.requests(before))
 
 
+@pytest.mark.parametrize(
+    "fault", [{"fault": "lost"}, {"fault": "throttle", "times": 2}], ids=["lost", "throttle"]
+)
+def test_a_move_survives_that_every_answer_is_lost_once_or_throttled_twice(
+    fault: dict[str, Any],
+    cloud: Cloud,
+    kiln_toml: Path,
+    client: Clients,
+    emulator: Emulator,
+    scaled: None,
+) -> None:
+    streaming.promote(client, FIRST)
+    config = streaming.write(kiln_toml, target=f'instance_type = "{GENERAL}"\n')
+    made = planned(cloud, config, allow_stop=True)
+    asked = sorted({(each.service, each.operation) for step in made.steps for each in step.requests})
+    emulator.faults([{"service": service, "operation": operation, **fault} for service, operation in asked])
+    before = len(emulator.requests())
+    assert carry_out(made, cloud) is Exit.DONE
+    met = {rule["operation"] for rule in emulator.rules() if rule["met"]}
+    assert met >= {
+        "CreateFleet",
+        "StartFleet",
+        "DisassociateFleet",
+        "AssociateFleet",
+        "StopFleet",
+        "UntagResource",
+    }
+    assert state(client, "kiln-readers-custom")["State"] == "RUNNING"
+    assert state(client, "kiln-readers")["State"] == "STOPPED"
+    shown = client("appstream").list_associated_fleets(StackName="kiln-readers")["Names"]
+    assert shown == ["kiln-readers-custom"]
+    assert len(client("appstream").describe_fleets()["Fleets"]) == 2
+    done = planned(cloud, config)
+    assert not done.steps and not done.refusals
+    assert all(each["valid"] for each in emulator.requests(before))
+
+
 def test_what_stands_in_the_way_is_told_before_anything_changes(
     cloud: Cloud, kiln_toml: Path, client: Clients, emulator: Emulator, ground: Ground
 ) -> None:

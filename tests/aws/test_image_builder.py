@@ -121,6 +121,37 @@ def test_a_run_makes_the_image_and_leaves_no_builder(
     assert all(each["valid"] for each in emulator.requests(before))
 
 
+def test_lost_answers_make_nothing_twice_and_copies_go_to_the_other_regions(
+    cloud: Cloud,
+    kiln_toml: Path,
+    config: Config,
+    client: Clients,
+    emulator: Emulator,
+    ground: Ground,
+    host: Local,
+) -> None:
+    written(kiln_toml, ground)
+    text = kiln_toml.read_text()
+    before, _, after = text.partition("[image.slicer.publish]")
+    after = after.replace('["us-east-1"]', '["us-east-1", "eu-west-1"]', 1)
+    kiln_toml.write_text(f"{before}[image.slicer.publish]{after}")
+    config = configuration.load(kiln_toml)
+    made = planned(cloud, config, host)
+    assert made.steps[-1].lane == "eu-west-1"
+    asked = sorted({each.operation for step in made.steps for each in step.requests})
+    emulator.faults([{"service": "appstream", "operation": each, "fault": "lost"} for each in asked])
+    assert carry_out(made, cloud) is Exit.DONE
+    met = {rule["operation"] for rule in emulator.rules() if rule["met"]}
+    assert met >= {"CreateImageBuilder", "DeleteImageBuilder", "CopyImage", "TagResource"}
+    (there,) = client("appstream", "eu-west-1").describe_images(Type="PRIVATE")["Images"]
+    assert there["State"] == "AVAILABLE" and there["Name"] == made.facts["appstream_image"]
+    tags = client("appstream", "eu-west-1").list_tags_for_resource(ResourceArn=there["Arn"])["Tags"]
+    assert tags[names.VERSION] == made.facts["version"]
+    assert len(images(client)) == 1 and builders(client) == []
+    again = planned(cloud, config, host)
+    assert not again.steps and not again.refusals
+
+
 def test_a_run_that_is_killed_after_any_step_goes_on_where_it_was(
     cloud: Cloud, config: Config, client: Clients, emulator: Emulator, host: Local
 ) -> None:
