@@ -1,4 +1,4 @@
-"""The two policies: what the code may send is allowed, nothing else is, and what is foreign is out of reach."""
+"""The two policies: what the code may send is allowed, nothing else is, what is foreign is out of reach."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from kiln import cli
 from kiln.errors import Exit
+from launch import prune
 from launch.lock import Holding
 from launch.records import written
 from tests.aws import released
@@ -252,14 +254,14 @@ def test_what_is_begun_to_be_used_after_the_plan_stays(
     client: Client, emulator: Emulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Between plan and step somebody starts an instance: the step looks again."""
-    import threading
-
     old = released.publish(client, V1, regions=REGIONS[:1])
     released.publish(client, V2, regions=REGIONS[:1])
     emulator.faults(
         [{"service": "s3", "operation": "PutObject", "fault": "hook", "when": "after"}]  # the lock
     )
-    pruning = threading.Thread(target=lambda: kiln("prune", "monai-label", "--keep", "1"))
+    # Not by the command line, which wants the main thread for its signals.
+    said = {"only_plan": False, "as_json": False, "exit_code": False, "profile": None, "config": None}
+    pruning = threading.Thread(target=prune.run, args=("monai-label",), kwargs={"keep": 1, **said})
     pruning.start()
     assert emulator.held() is not None
     instance(client, old[REGION])
