@@ -1,4 +1,4 @@
-"""Which share of what kiln asks of AWS is what botocore's models allow: all tests of ``launch``, seen over HTTP.
+"""Which share of what kiln asks of AWS botocore's models allow: all tests of ``launch``, seen over HTTP.
 
 boto3 looks at types and at what is missing, not at patterns, lengths and values: the emulator does.
 """

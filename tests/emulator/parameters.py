@@ -115,6 +115,21 @@ def resolve(account: str, region: str, name: str) -> str | None:
     return str(found.value) if found else None
 
 
+def _public(account: str, name: str, value: str) -> Parameter:
+    return Parameter(
+        account_id=account,
+        name=name,
+        value=value,
+        parameter_type="String",
+        description=None,
+        allowed_pattern=None,
+        keyid=None,
+        last_modified_date=ec2.now(),
+        version=1,
+        data_type=IMAGE,
+    )
+
+
 def install() -> None:
     """Extend moto's backend, and give it the public parameters."""
     ORIGINAL.append(SimpleSystemManagerBackend.put_parameter)
@@ -126,20 +141,9 @@ def install() -> None:
         self: Any, region_name: str, account_id: str
     ) -> None:
         original(self, region_name, account_id)
+        # moto's own list names images that are not here, and takes its time to load.
+        self._parameters.latest_amis_loaded = True
         for name, value in PUBLIC.items():
-            self._parameters[name].append(
-                Parameter(
-                    account_id=account_id,
-                    name=name,
-                    value=value,
-                    parameter_type="String",
-                    description=None,
-                    allowed_pattern=None,
-                    keyid=None,
-                    last_modified_date=ec2.now(),
-                    version=1,
-                    data_type=IMAGE,
-                )
-            )
+            self._parameters[name] = [_public(account_id, name, value)]
 
     SimpleSystemManagerBackend.__init__ = __init__  # type: ignore[method-assign]

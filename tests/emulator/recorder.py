@@ -16,7 +16,7 @@ READING = ("Describe", "Get", "List", "Head", "Search", "Lookup", "Simulate", "D
 """Operations that begin so change nothing. The list is the emulator's own: it judges the launcher's."""
 
 RECORD = "KILN_EMULATOR_RECORD"
-"""Variable with a file that gets a line for every request, of this process and of its copies, over all resets."""
+"""Variable with a file that gets a line for every request, of this process and copies, over all resets."""
 
 KEPT = 1 << 20
 """Bytes of an answer that are kept to be judged; longer ones are data."""

@@ -173,6 +173,11 @@ def _within_quota(self: Any) -> None:
         )
 
 
+def _asked_disks(self: Any) -> list[dict[str, Any]]:
+    """Block devices as the request has them; moto fills in what it does not say, and the image says it."""
+    return [dict(each) for each in self._get_param("BlockDeviceMappings", []) or []]
+
+
 def _modify(original: Any) -> Any:
     def modify_instance_attribute(self: Any) -> Any:
         """ModifyInstanceAttribute: of a stopped instance also ENA support, which moto does not know."""
@@ -192,6 +197,7 @@ def _modify(original: Any) -> Any:
 def install() -> None:
     """Extend moto; what Auto Scaling starts is judged where it does."""
     InstanceBackend.run_instances = _run(InstanceBackend.run_instances)  # type: ignore[method-assign]
+    EC2Response._parse_block_device_mapping = _asked_disks  # type: ignore[method-assign]
     modify = EC2Response.modify_instance_attribute
     EC2Response.modify_instance_attribute = _modify(modify)  # type: ignore[method-assign]
     EC2Response.run_instances = _answer(EC2Response.run_instances)  # type: ignore[method-assign]

@@ -125,6 +125,23 @@ def test_a_launch_takes_disks_from_the_image_and_options_from_the_template(clien
     assert (volume["Size"], volume["Tags"]) == (40, spec[0]["Tags"])
 
 
+def test_what_a_request_does_not_say_of_a_disk_is_the_images(client: Any) -> None:
+    ec2 = client("ec2")
+    image, _ = encrypted(client)
+    disks = [
+        {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 20}},
+        {"DeviceName": "/dev/xvdb", "Ebs": {"VolumeSize": 5, "DeleteOnTermination": False}},
+    ]
+    run = ec2.run_instances(
+        ImageId=image, MinCount=1, MaxCount=1, InstanceType="t3.micro", BlockDeviceMappings=disks
+    )
+    (found,) = ec2.describe_instances(InstanceIds=[run["Instances"][0]["InstanceId"]])["Reservations"]
+    attached = {each["DeviceName"]: each["Ebs"] for each in found["Instances"][0]["BlockDeviceMappings"]}
+    assert [attached[name]["DeleteOnTermination"] for name in ("/dev/xvda", "/dev/xvdb")] == [True, False]
+    volumes = ec2.describe_volumes(VolumeIds=[each["VolumeId"] for each in attached.values()])["Volumes"]
+    assert {each["Size"]: each["Encrypted"] for each in volumes} == {20: True, 5: False}
+
+
 def test_an_image_by_parameter_is_resolved_at_launch(client: Any) -> None:
     ec2, ssm = client("ec2"), client("ssm")
     image = register(ec2)
