@@ -15,6 +15,7 @@ def install() -> None:
     """Extend moto, once for the process."""
     from moto import backend_index
 
+    from tests.emulator.appstream.models import settle_all
     from tests.emulator.clock import CLOCK
 
     if "moto.appstream" in sys.modules:
@@ -22,3 +23,4 @@ def install() -> None:
     sys.modules["moto.appstream"] = sys.modules[__name__]
     backend_index.backend_url_patterns.append(("appstream", PATTERN))
     CLOCK.virtual = True
+    CLOCK.listeners.append(settle_all)

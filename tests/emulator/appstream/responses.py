@@ -38,7 +38,6 @@ def _method(operation: str) -> Callable[[Any], Any]:
         if operation in TAKES_TIME:
             CLOCK.described()
         given = {key: value for key, value in dict(self.params).items() if value is not None}
-        models.settle_all(CLOCK.now())
         return ActionResult(CALLS[operation](backend, **given))
 
     return method
