@@ -112,7 +112,7 @@ def taken_down(cloud: Cloud, region: str, name: str, keep: bool, say: Say) -> It
         yield
     except BaseException as error:
         if keep:
-            say(f"image builder {name} is kept, and billed: the same command goes on with it")
+            say(f"image builder {name} is kept, and billed, until the same command runs again")
             raise
         say(f"taking image builder {name} down, after: {error or type(error).__name__}")
         try:

@@ -178,7 +178,12 @@ def add(
         for change in differing(target, {**old, "InstanceType": instance_type}):
             params |= change.params
         params["Tags"] = {
-            **tags(cloud, region, old["Arn"]),
+            # A stack of CloudFormation marks what is its own by tags that nobody else may set.
+            **{
+                key: value
+                for key, value in tags(cloud, region, old["Arn"]).items()
+                if not key.startswith("aws:")
+            },
             names.PROJECT: config.project.name,
             names.RUN: cloud.run_id,
             **marks,
