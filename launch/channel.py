@@ -26,11 +26,15 @@ from launch import history as past
 from launch.cloud import Cloud
 from launch.plan import Request, Say, requests
 from launch.records import Records
+from launch.settled import settled
 from launch.trouble import AGAIN, code, told
 from launch.until import until
 
 LOOKS = 40
 """How often a parameter is read back: SSM validates an ``aws:ec2:image`` within seconds, mostly."""
+
+PATIENCE = 6
+"""How often, 5 s apart, it is looked for after an answer was lost, before it is set again."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -291,15 +295,29 @@ def write(cloud: Cloud, config: Config, image: str, channel: str, region: str, v
     """
     name = names.channel(config.project.name, image, channel)
     kind = "text" if of_appstream(config, image) else "aws:ec2:image"
-    ssm = cloud.client("ssm", region)
+    ssm = cloud.once("ssm", region)
     given: dict[str, Any] = {"Name": name, "Value": value, "Type": "String", "DataType": kind}
     there = _parameter(cloud, name, region)
+
+    def stands() -> bool:
+        found = _parameter(cloud, name, region)
+        return found is not None and found["Value"] == value
+
+    def came() -> bool:
+        # Validated after the answer, so it shows late.
+        for _ in range(PATIENCE):
+            if stands():
+                return True
+            cloud.wait(5.0)
+        return False
+
     with told(f"setting {name} in {region}"):
         if there is None:
             tags = {names.PROJECT: config.project.name, names.IMAGE: image}
             text = f"{config.project.name}: the {channel} version of {image}"
             try:
-                ssm.put_parameter(**given, Description=text, Tags=names.tags(tags))
+                new = {**given, "Description": text, "Tags": names.tags(tags)}
+                settled(cloud, lambda: ssm.put_parameter(**new), came)
             except ClientError as error:
                 # Made meanwhile, by ourselves where the answer was lost: then it is only read back.
                 if code(error) != "ParameterAlreadyExists":
@@ -307,12 +325,11 @@ def write(cloud: Cloud, config: Config, image: str, channel: str, region: str, v
                 there = _parameter(cloud, name, region)
         if there is not None and there["Value"] != value:
             # Tags cannot be given with Overwrite; they stay.
-            ssm.put_parameter(**given, Overwrite=True)
+            settled(cloud, lambda: ssm.put_parameter(**given, Overwrite=True), came)
     say(f"reading {name} back in {region}")
 
     def look() -> bool | None:
-        found = _parameter(cloud, name, region)
-        return True if found is not None and found["Value"] == value else None
+        return True if stands() else None
 
     try:
         until(cloud, look, f"{name} in {region} to be {value}", LOOKS)

@@ -111,11 +111,25 @@ class Cloud:
                 self._clients[key] = self._make(*key)
             return self._clients[key]
 
-    def _make(self, service: str, region: str) -> Any:
+    def once(self, service: str, region: str | None = None) -> Any:
+        """Return a client that sends each request once, for :func:`launch.settled.settled`.
+
+        Parameters
+        ----------
+        service, region:
+            As of :meth:`client`.
+        """
+        key = (f"{service} once", region or self.region)
+        with self._lock:
+            if key not in self._clients:
+                self._clients[key] = self._make(service, key[1], attempts=1)
+            return self._clients[key]
+
+    def _make(self, service: str, region: str, attempts: int | None = None) -> Any:
         config = BotoConfig(
             # standard: throttles and 5xx are tried again with jitter, a request that may have acted carries
             # its client token; see docs/operations.md for what a run does after the last try.
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS.get(service, 6)},
+            retries={"mode": "standard", "total_max_attempts": attempts or ATTEMPTS.get(service, 6)},
             connect_timeout=10,
             read_timeout=float(os.environ.get("KILN_READ_TIMEOUT", "60")),
             max_pool_connections=64,

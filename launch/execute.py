@@ -14,7 +14,7 @@ from kiln.progress import Progress
 from launch.cloud import Cloud
 from launch.lock import STAGE as LOCKING
 from launch.lock import Lock
-from launch.plan import Plan, Step
+from launch.plan import Plan, Request, Step
 from launch.trouble import told
 
 LANES = 20
@@ -51,7 +51,7 @@ def carry_out(
     lock:
         What is held while the steps run; taking it becomes the first step of the plan.
     again:
-        Makes the plan anew. With the lock in hand it must come to the same steps, or nothing is done: the
+        Makes the plan anew. With the lock in hand it must come to no other steps, or nothing is done: the
         plan was made before, and another run may have ended in between.
 
     Returns
@@ -83,11 +83,14 @@ def carry_out(
         return Exit.DONE
     with Progress(plan.title) as progress:
         try:
-            for stage, steps in groupby(plan.steps, key=lambda step: step.stage):
+            steps = plan.steps
+            if lock is not None:
+                with progress.stage(LOCKING):
+                    _stage(steps[:1], cloud, progress, lock)
+                    steps = steps[1:] if again is None else _still_to_do(plan, again())
+            for stage, those in groupby(steps, key=lambda step: step.stage):
                 with progress.stage(stage):
-                    _stage(list(steps), cloud, progress, lock)
-                    if stage == LOCKING and again is not None:
-                        _still_true(plan, again())
+                    _stage(list(those), cloud, progress, lock)
         except KeyboardInterrupt:
             progress.say(f"stopped; what is done stays. Go on with: {plan.command}")
             raise
@@ -105,13 +108,27 @@ def _release(lock: Lock, progress: Progress) -> None:
         progress.say(f"the lock {lock.name} was not released and ends by itself: {error.what}")
 
 
-def _still_true(plan: Plan, new: Plan) -> None:
-    shown = [(step.stage, step.lane, step.does, step.requests) for step in plan.steps[1:]]
-    if shown != [(step.stage, step.lane, step.does, step.requests) for step in new.steps] or new.refusals:
+def _still_to_do(plan: Plan, new: Plan) -> list[Step]:
+    """Return the steps of the new plan, where each of them was shown.
+
+    Fewer than were shown is well: what a killed run had asked for may have come to be in between.
+
+    Raises
+    ------
+    RefusedError
+        Something else is to be done now than was shown.
+    """
+    shown = iter([_what(step) for step in plan.steps[1:]])
+    if new.refusals or not all(_what(step) in shown for step in new.steps):
         raise RefusedError(
             "what was shown is no longer true: another run has changed something since",
             f"look at the new plan: {plan.command}",
         )
+    return new.steps
+
+
+def _what(step: Step) -> tuple[str, str, str, tuple[Request, ...]]:
+    return step.stage, step.lane, step.does, step.requests
 
 
 def _stage(steps: list[Step], cloud: Cloud, progress: Progress, lock: Lock | None) -> None:

@@ -42,7 +42,9 @@ def planned(capsys: Capture, *arguments: str) -> dict[str, Any]:
     """What a command says for programs; by default ``kiln plan annotators``."""
     capsys.readouterr()
     kiln(*(arguments or ("plan", "annotators")), "--json")
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    assert said.out, said.err
+    found: dict[str, Any] = json.loads(said.out)
     return found
 
 

@@ -17,7 +17,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 """Name → rule of :mod:`tests.emulator.faults`, but for the call that it is about."""
 
 MOST = 3
-"""Of a call that a command sends many times with nothing but other data (blocks of a disk), so many meet faults."""
+"""So many calls of a kind and region meet faults: the blocks of a disk differ in nothing but their data."""
 
 
 @dataclass(frozen=True)

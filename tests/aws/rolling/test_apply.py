@@ -172,6 +172,7 @@ def test_answers_are_lost_ctrl_c_is_pressed_and_the_next_run_attaches(
     capsys: Capture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    emulator.settings(describe_seconds=20)
     lost = ("StartInstanceRefresh", "CreateLaunchTemplateVersion")
     emulator.faults([{"operation": operation, "fault": "lost", "times": 1} for operation in lost])
     with monkeypatch.context() as patch:
@@ -182,6 +183,7 @@ def test_answers_are_lost_ctrl_c_is_pressed_and_the_next_run_attaches(
     assert "AWS goes on with the refresh; kiln rollback annotators takes it back" in told
     plan = planned(capsys)
     assert "attach to the refresh" in plan["steps"][-1]["does"]
+    emulator.settings(describe_seconds=120)
     assert kiln("apply", "annotators") == 0
     versions = client("ec2").describe_launch_template_versions(LaunchTemplateId=seeded.template)
     assert len(versions["LaunchTemplateVersions"]) == 2
@@ -230,12 +232,17 @@ class Serving:
 def test_a_bad_image_is_rolled_back_and_the_old_one_serves_throughout(
     ready: Put,
     client: Clients,
+    emulator: Emulator,
+    kiln_toml: Path,
     capsys: Capture,
     monkeypatch: pytest.MonkeyPatch,
     health: str,
     least: int,
     why: str,
 ) -> None:
+    emulator.settings(describe_seconds=60)
+    # Longer than the grace in which Auto Scaling passes over bad health.
+    kiln_toml.write_text(kiln_toml.read_text().replace("warmup_minutes = 1", "warmup_minutes = 10"))
     client("ec2").create_tags(Resources=[ready.ami], Tags=[{"Key": "kiln-test:health", "Value": health}])
     channel = client("ssm").get_parameter(Name="/kiln/monai-label/stable")["Parameter"]
     serving = Serving(client, monkeypatch)
@@ -255,8 +262,9 @@ def test_a_bad_image_is_rolled_back_and_the_old_one_serves_throughout(
 
 
 def test_an_image_that_is_revoked_in_the_middle_is_taken_back(
-    ready: Put, client: Clients, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    ready: Put, client: Clients, emulator: Emulator, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    emulator.settings(describe_seconds=30)
     tag = [{"Key": names.REVOKED, "Value": "a hole in torch"}]
     rollouts.at_look(monkeypatch, 2, lambda: client("ec2").create_tags(Resources=[ready.ami], Tags=tag))
     assert kiln("apply", "annotators") == 1

@@ -47,6 +47,7 @@ def test_a_refresh_is_taken_back_in_the_middle_and_a_second_rollback_finds_it_do
     capsys: Capture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    emulator.settings(describe_seconds=20)
     assert kiln("rollback", "annotators") == 1
     assert "no record of an apply" in error_of(capsys)[0]
     with monkeypatch.context() as patch:
