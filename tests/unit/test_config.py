@@ -285,6 +285,18 @@ def test_what_aws_has_comes_as_it_is_written(folder: Path) -> None:
     assert caught.value.hint == "did you mean 'annotators'? targets: annotators, readers"
 
 
+def test_the_examples_in_kiln_toml_hold(folder: Path) -> None:
+    """Whoever takes the # away must get what stands beside it."""
+    own = (paths.ROOT / "kiln.toml").read_text()
+    text = re.sub(r"^# (?=\[|[a-z_]+ = )", "", own, flags=re.MULTILINE)
+    assert text.count("\n[") > own.count("\n[")
+    (folder / "ansible/playbooks/slicer.yml").touch()
+    (folder / "packer/slicer").mkdir(exist_ok=True)
+    read = load(folder, text)
+    assert set(read.target) == {"annotators", "readers"}
+    assert read.records()
+
+
 def test_what_aws_needs_and_kiln_toml_lacks_is_told(folder: Path) -> None:
     read = load(folder, GOOD)
     with pytest.raises(UsageError, match="names no bucket"):
