@@ -10,13 +10,14 @@ from botocore.exceptions import ClientError
 
 from kiln.config import Config, FleetTarget
 from kiln.errors import KilnError, RefusedError
-from launch import appstream_image, fleet, fleet_move, fleet_quota, names
+from launch import appstream_image, fleet, fleet_facts, fleet_move, fleet_quota, names
 from launch.appstream import tags
 from launch.cloud import Cloud
 from launch.fleet_move import Family
 from launch.fleet_settings import Change, differing, has
 from launch.import_source import judge_role
 from launch.plan import Plan, Say, requests
+from launch.prices import Book
 from launch.records import Records
 from launch.trouble import code, told
 
@@ -126,7 +127,20 @@ def plan(cloud: Cloud, config: Config, target_name: str, version: str | None, al
         _change(made, cloud, suited, wanted, now, allow_stop)
         if not made.refusals:
             fleet_move.show(made, cloud, suited, family)
+    if made.steps and not made.refusals:
+        version = made.facts["version"]
+        fleet_facts.tell_contents(
+            made, Records(cloud, config), target.image, version["before"], version["after"]
+        )
+        instance_type = suited.instance_type or _type_after(wanted, family)
+        fleet_facts.tell_cost(made, Book(cloud), target_name, suited, now, instance_type)
     return made
+
+
+def _type_after(wanted: Wanted, family: Family) -> str:
+    """Instance type of the fleet that will run the image: the active one's, else the kept one's."""
+    members: list[dict[str, Any]] = [family.active, *family.members.values()]
+    return str(next(each["InstanceType"] for each in members if _runs(wanted, each["InstanceType"])))
 
 
 def _command(target: str, version: str | None, allow_stop: bool) -> str:

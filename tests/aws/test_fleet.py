@@ -82,6 +82,8 @@ def test_the_image_is_imported_and_changed_while_the_fleet_runs(
     assert made.facts["image"] == {"before": name(FIRST), "after": name(SECOND)}
     assert made.facts["version"] == {"before": FIRST, "after": SECOND}
     assert any("open keep the old image" in note for note in made.notes)
+    assert made.facts["contents"] is None, "neither version has a manifest here, and nothing is made up"
+    assert set(made.facts["cost"]) == {"now", "after"} and any("cost a month" in note for note in made.notes)
     announced = {request.operation for step in made.steps for request in step.requests}
     assert carry_out(made, cloud) is Exit.DONE
     done = sent(emulator, before)
