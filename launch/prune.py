@@ -142,19 +142,15 @@ def plan(cloud: Cloud, config: Config, image: str, *, keep: int | None) -> Plan:
         _remove(made, cloud, config, records, image, version, there, users[version])
     going = made.facts["removed"]
     _orphans(made, cloud, config, image, there, kept, revoked)
-    gone = [
-        version
-        for version in records.versions(image)
-        if version not in versions and _was_published(records, image, version, cloud.account)
-    ]
-    for version in [*going, *gone]:
-        if not records.exists(records.version_key(image, version, PRUNED)):
-            made.add(
-                RECORD,
-                f"mark the records of {image}@{version} as pruned",
-                records.writing,
-                partial(_mark, cloud, config, records, image, version, regions),
-            )
+    published, pruned = _recorded(records, image, cloud.account)
+    gone = sorted(published - pruned - set(versions))
+    for version in [*(each for each in going if each not in pruned), *gone]:
+        made.add(
+            RECORD,
+            f"mark the records of {image}@{version} as pruned",
+            records.writing,
+            partial(_mark, cloud, config, records, image, version, regions),
+        )
     # Stages are carried out in the order of the list.
     made.steps.sort(key=lambda step: (USAGE, REMOVE, RECORD).index(step.stage))
     return made
@@ -172,9 +168,17 @@ def _refuse_busy(made: Plan, config: Config, records: Records, image: str) -> No
             )
 
 
-def _was_published(records: Records, image: str, version: str, account: str) -> bool:
-    prefix = records.version_key(image, version, "published", f"{account}-")
-    return bool(records.keys(prefix))
+def _recorded(records: Records, image: str, account: str) -> tuple[set[str], set[str]]:
+    """Return the versions that were published in this account, and those that are marked as pruned."""
+    prefix = records.key("images", image) + "/"
+    published, pruned = set(), set()
+    for key in records.keys(prefix):
+        version, _, name = key.removeprefix(prefix).partition("/")
+        if name.startswith(f"published/{account}-"):
+            published.add(version)
+        elif name == PRUNED:
+            pruned.add(version)
+    return published, pruned
 
 
 # ---- removing
