@@ -128,9 +128,9 @@ def plan(cloud: Cloud, config: Config, target_name: str, version: str | None, al
         if not made.refusals:
             fleet_move.show(made, cloud, suited, family)
     if made.steps and not made.refusals:
-        version = made.facts["version"]
+        told_of = made.facts["version"]
         fleet_facts.tell_contents(
-            made, Records(cloud, config), target.image, version["before"], version["after"]
+            made, Records(cloud, config), target.image, told_of["before"], told_of["after"]
         )
         instance_type = suited.instance_type or _type_after(wanted, family)
         fleet_facts.tell_cost(made, Book(cloud), target_name, suited, now, instance_type)

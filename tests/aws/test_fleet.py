@@ -233,11 +233,11 @@ def test_an_imported_image_needs_a_new_fleet_and_the_stack_moves(
                 "service": "appstream",
                 "operation": "AssociateFleet",
                 "fault": "error",
-                "code": "LimitExceededException",
+                "code": "OperationNotPermittedException",
             }
         ]
     )
-    with pytest.raises(KilnError, match="LimitExceededException"):
+    with pytest.raises(KilnError, match="OperationNotPermittedException"):
         carry_out(made, cloud)
     appstream = client("appstream")
     assert appstream.list_associated_fleets(StackName="kiln-readers")["Names"] == []
