@@ -208,6 +208,7 @@ class Rolling:
         if moves or attached is not None:
             group_steps.start(plan, work)
             group_steps.refresh(plan, work, attached)
+            group_steps.end(plan, work)
             self._rollout_notes(back)
             return
         newest = rollout.newest(self.records, self.name)

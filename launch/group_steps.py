@@ -167,11 +167,13 @@ def start(plan: Plan, work: Work) -> None:
 
 
 def end(plan: Plan, work: Work) -> None:
-    """Plan the record that a rollout has ended well, which a run that was killed did not write."""
+    """Plan the record that a rollout has ended well; how one failed its refresh records."""
+    if work.before.same(work.after):
+        return
     where = work.records.url(rollout.prefix(work.records, work.name))
     plan.add(
-        "record",
-        f"record the end of the {work.kind} under {where}, which an earlier run did not come to",
+        "recorded",
+        f"record the end of the {work.kind} under {where}",
         work.records.writing,
         lambda _say: work.write("ended", "done"),
     )
@@ -251,7 +253,7 @@ class _going_on:  # noqa: N801 a context manager, named as it reads
 
 
 def _finish(work: Work, ended: End) -> None:
-    """Record how a refresh ended; raise where it did not get there.
+    """Make sure that a refresh got there; else record how it ended, and raise.
 
     Raises
     ------
@@ -261,7 +263,6 @@ def _finish(work: Work, ended: End) -> None:
     status = ended.refresh.status
     if status == "Successful":
         _reached(work)
-        work.write("ended", "done")
         return
     back = status == "RollbackSuccessful"
     sick = ended.troubled()
@@ -341,7 +342,6 @@ def take_back(plan: Plan, work: Work, running: Refresh) -> None:
                 f"run kiln rollback {work.name} again: it goes back by a new refresh",
             )
         _reached(work)
-        work.write("ended", "done")
 
     plan.add(
         "refresh",

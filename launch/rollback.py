@@ -175,6 +175,7 @@ def _in_the_middle(rolling: Rolling, running: Refresh) -> Plan:
     )
     group_steps.start(plan, work)
     group_steps.take_back(plan, work, running)
+    group_steps.end(plan, work)
     return plan
 
 

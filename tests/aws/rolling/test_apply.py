@@ -99,7 +99,13 @@ def _tells_all(plan: dict[str, Any]) -> None:
     assert plan["contents"]["facts"] == {"torch": {"before": "2.10.0+cu128", "after": "2.10.1+cu128"}}
     assert {each["check"] for each in plan["compat"]} >= {"driver-gpu", "wheel-gpu", "driver-support"}
     assert plan["cost"]["now"] == plan["cost"]["after"]
-    assert [each["stage"] for each in plan["steps"]] == ["lock", "template", "record", "refresh"]
+    assert [each["stage"] for each in plan["steps"]] == [
+        "lock",
+        "template",
+        "record",
+        "refresh",
+        "recorded",
+    ]
     assert plan["refresh"]["CheckpointPercentages"] == [20, 50, 100]
     assert plan["refresh"]["AutoRollback"] is True and plan["refresh"]["BakeTime"] == 240
     (quota,) = plan["quota"]
@@ -182,7 +188,7 @@ def test_answers_are_lost_ctrl_c_is_pressed_and_the_next_run_attaches(
     assert "Go on with: kiln apply annotators" in told
     assert "AWS goes on with the refresh; kiln rollback annotators takes it back" in told
     plan = planned(capsys)
-    assert "attach to the refresh" in plan["steps"][-1]["does"]
+    assert "attach to the refresh" in plan["steps"][-2]["does"]
     emulator.settings(describe_seconds=120)
     assert kiln("apply", "annotators") == 0
     versions = client("ec2").describe_launch_template_versions(LaunchTemplateId=seeded.template)

@@ -54,7 +54,7 @@ def test_a_refresh_is_taken_back_in_the_middle_and_a_second_rollback_finds_it_do
         rollouts.at_look(patch, 4, rollouts.interrupt)
         assert kiln("apply", "annotators") == 130
     plan = planned(capsys, "rollback", "annotators", "--plan")
-    assert plan["steps"][-1]["does"].startswith("roll back the refresh")
+    assert plan["steps"][-2]["does"].startswith("roll back the refresh")
     with monkeypatch.context() as patch:
         rollouts.at_look(patch, 1, rollouts.interrupt)
         assert kiln("rollback", "annotators") == 130
