@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from pydantic import Field
+
 from kiln.config import Config
 from kiln.errors import KilnError, RefusedError
 from kiln.manifest import Strict
@@ -35,14 +37,14 @@ MINUTES = 5.0
 class Holding(Strict):
     """``locks/<name>.json``: who works on what."""
 
-    name: str
-    who: str
-    doing: str
-    machine: str
-    process: str
-    since: datetime
-    until: datetime
-    nonce: str
+    name: str = Field(description="a target, or image.NAME")
+    who: str = Field(description="ARN of the operator")
+    doing: str = Field(description="the command line")
+    machine: str = Field(description="host, its boot, and its space of process numbers")
+    process: str = Field(description="number and start of the process, empty where the system does not tell")
+    since: datetime = Field(description="when it was taken, UTC by S3's clock")
+    until: datetime = Field(description="when it ends unless it is renewed")
+    nonce: str = Field(description="tells this taker from any other")
 
     def describe(self) -> str:
         """Who holds it, since when and until when, on one line."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
+from pydantic import Field
 
 from kiln import config as kiln_toml
 from kiln.config import Config
@@ -37,11 +38,11 @@ _LOOKS = 40
 class Pruned(Strict):
     """``pruned.json``: a version whose images were removed; its other records stay."""
 
-    image: str
-    version: str
-    account: str
-    who: str
-    when: datetime
+    image: str = Field(description="name of the image in kiln.toml")
+    version: str = Field(description="its version")
+    account: str = Field(description="account whose images of it are gone")
+    who: str = Field(description="ARN of the operator")
+    when: datetime = Field(description="UTC")
 
 
 def run(

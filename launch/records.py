@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from kiln.config import Config
 from kiln.errors import KilnError
@@ -91,11 +91,11 @@ def written(data: BaseModel | dict[str, Any]) -> bytes:
 class Revocation(Strict):
     """``revoked.json``: a version that nobody should run, for good."""
 
-    image: str
-    version: str
-    who: str
-    when: datetime
-    why: str
+    image: str = Field(description="name of the image in kiln.toml")
+    version: str = Field(description="its version")
+    who: str = Field(description="ARN of the operator")
+    when: datetime = Field(description="UTC")
+    why: str = Field(description="the reason, a line")
 
 
 class Records:
