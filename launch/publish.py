@@ -169,6 +169,11 @@ def _refuse(subject: Subject, places: list[Place], made: Plan) -> None:
         made.refuse("revoked", what, "bake a version without that")
     for place in places:
         made.refusals += place.ground.refusals
+        if place.failed and place.region == subject.home:
+            # Its snapshot is what the next one needs, so it cannot go the way of a copy that failed.
+            what = f"{place.failed[0]} in {place.region} was registered, and failed"
+            free = f"aws ec2 deregister-image --region {place.region} --image-id {place.failed[0]}"
+            made.refuse("register-failed", what, f"give the name free, and publish again: {free}")
         for each in place.foreign:
             error = ami.collision(place.region, subject.name, each)
             made.refuse("name-taken", error.what, error.hint)
