@@ -231,7 +231,7 @@ def test_a_version_that_is_not_here_starts_nothing(
     ami: str, emulator: Emulator, build: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = len(emulator.requests())
-    assert cli.run(["prove", f"monai-label@{VERSION}", "--ami", ami, "--from", HERE]) == 1
+    assert cli.run(["prove", f"monai-label@{VERSION}", "--ami", ami, "--from", HERE]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 2
     assert emulator.mutating(before) == []
 
