@@ -196,7 +196,8 @@ def refresh(plan: Plan, work: Work, attached: Refresh | None) -> None:
         assert work.number is not None
         now = groups.read(work.cloud, work.region, group.name)
         with _going_on(work, say):
-            begun = refreshes.start(work.cloud, now, work.number, work.target, back)
+            # One that has ended since is looked at too, and not begun anew.
+            begun = attached or refreshes.start(work.cloud, now, work.number, work.target, back)
             ended = Watch(work.cloud, now, begun, work.number, ours, work.minutes()).follow(say)
         _finish(work, ended)
 
