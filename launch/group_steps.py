@@ -201,15 +201,16 @@ def refresh(plan: Plan, work: Work, attached: Refresh | None) -> None:
             ended = Watch(work.cloud, now, begun, work.number, ours, work.minutes()).follow(say)
         _finish(work, ended)
 
+    operations = ["RollbackInstanceRefresh"]
     if attached is not None:
         what = f"attach to the refresh {attached.id} of {group.name}, which goes to {work.label}"
     else:
+        operations.append("StartInstanceRefresh")
         what = f"refresh {len(group.instances)} instances of {group.name} to {work.label}{_how(work)}"
     plan.add(
         "refresh",
         what,
-        requests("autoscaling", work.region, "StartInstanceRefresh", "RollbackInstanceRefresh")
-        + work.records.writing,
+        requests("autoscaling", work.region, *operations) + work.records.writing,
         run,
     )
 
