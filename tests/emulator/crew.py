@@ -20,8 +20,6 @@ class Crew:
         Of moto.
     preferences:
         With AWS's defaults filled in.
-    given:
-        Of them, what was given: a maximum of 100 per cent that was given is not one that was left out (API).
     target:
         What the instances are to be launched from.
     old:
@@ -32,7 +30,6 @@ class Crew:
 
     group: Any
     preferences: dict[str, Any]
-    given: dict[str, Any]
     target: Configuration
     old: set[str] = field(default_factory=set)
     left_alone: set[str] = field(default_factory=set)
@@ -112,8 +109,8 @@ class Crew:
         remaining = [each for each in self.group.instance_states if self.replaces(each)]
         remaining = [each for each in remaining if each.lifecycle_state not in members.TERMINATING]
         standby = sum(1 for each in remaining if each.lifecycle_state == "Standby")
-        # Weights are left out here: a group with them is refreshed by instances, as its percentages say.
-        most = (self.group.desired_capacity or 0) - spared + standby
+        # Percentages are of instances; where these have weights, of as many as make up the capacity.
+        most = math.ceil((self.group.desired_capacity or 0) / self.weight()) - spared + standby
         return max(0, min(len(remaining) + len(self.fresh()), most))
 
     def done(self) -> int:
@@ -126,13 +123,16 @@ class Crew:
         A maximum that was left out is 100 and lets an instance end while its replacement starts; one that was
         given, and leaves no room together with the minimum, lets one start first (API, MaxHealthyPercentage).
         """
-        desired = self.group.desired_capacity or 0
-        least = math.ceil(desired * self.preferences["MinHealthyPercentage"] / 100)
-        down = desired - least
-        if "MaxHealthyPercentage" not in self.given:
-            return max(1, down), 0
+        desired, one = self.group.desired_capacity or 0, self.weight()
+        down = desired - math.ceil(desired * self.preferences["MinHealthyPercentage"] / 100)
+        if self.preferences["MaxHealthyPercentage"] is None:
+            return max(one, down), 0
         up = desired * self.preferences["MaxHealthyPercentage"] // 100 - desired
-        return down, up if up or down else 1
+        return down, max(one, up) if up or down < one else up
+
+    def weight(self) -> int:
+        """Capacity of the heaviest instance."""
+        return max((members.life(each).choice.weight for each in self.alive()), default=1)
 
     def standing_by(self) -> list[Any]:
         """Those of the ones that are waited for that are in standby."""

@@ -136,7 +136,7 @@ class Refresh(Crew):
     def _settled(self, limit: int, total: int) -> bool:
         """Whether the surplus is gone, and nothing is left to replace where all is wanted."""
         leaving = any(each.lifecycle_state in members.TERMINATING for each in self.group.instance_states)
-        over = members.capacity(self.alive()) > (self.group.desired_capacity or 0)
+        over = members.capacity(self.alive()) - self.weight() >= (self.group.desired_capacity or 0)
         remaining = limit >= total and (self.candidates() or self.waiting())
         return not (leaving or over or remaining)
 
@@ -169,10 +169,11 @@ class Refresh(Crew):
         candidates = self.candidates()
         fresh = len(self.fresh())
         for state in candidates:
-            ready = sum(1 for each in self.alive() if self.warm(each))
+            ready = members.capacity([each for each in self.alive() if self.warm(each)])
+            weight = members.life(state).choice.weight
             left = sum(1 for each in self.alive() if self.replaces(each)) + len(self.standing_by())
             may_go = total - left < limit or left + fresh > total
-            enough = not self.serves(state) or ready - 1 >= desired - down
+            enough = not self.serves(state) or ready - weight >= desired - down
             if may_go and enough:
                 cause = "an instance was taken out of service in response to an instance refresh."
                 groups.terminate(self.group, state, cause, now)
@@ -183,7 +184,7 @@ class Refresh(Crew):
         while True:
             alive, fresh = members.capacity(self.alive()), len(self.fresh())
             surplus = alive - desired
-            if surplus >= up or fresh >= limit or len(self.candidates()) <= surplus:
+            if surplus >= up or fresh >= limit or members.capacity(self.candidates()) <= surplus:
                 return
             cause = "an instance was launched in response to an instance refresh."
             if groups.launch(self.group, cause, now) is None:

@@ -111,7 +111,6 @@ def start(call: Any) -> Any:
         group=group,
         strategy="Rolling",
         preferences=preferences(group, given, desired),
-        given=given,
         desired=desired,
         before=before,
         target=target,

@@ -578,6 +578,31 @@ def test_a_mixed_instances_policy_is_kept_where_it_is_desired(world: World) -> N
     assert "MixedInstancesPolicy" not in world.described()
 
 
+def test_weights_count_as_capacity(world: World) -> None:
+    """ec2-auto-scaling-mixed-instances-groups-instance-weighting: capacity is the sum of weights."""
+    policy = mixed(world, "1")
+    policy["LaunchTemplate"]["Overrides"] = [{"InstanceType": "g5.2xlarge", "WeightedCapacity": "2"}]
+    world.group(3, MixedInstancesPolicy=policy)
+    assert world.states() == ["InService"] * 2
+    policy["LaunchTemplate"]["LaunchTemplateSpecification"]["Version"] = "2"
+    world.scaling.start_instance_refresh(
+        AutoScalingGroupName=GROUP,
+        DesiredConfiguration={"MixedInstancesPolicy": policy},
+        Preferences={"MinHealthyPercentage": 100, "MaxHealthyPercentage": 200},
+    )
+    assert world.follow()[-1]["Status"] == "Successful"
+    assert world.versions() == ["2", "2"]
+
+
+def test_a_groups_own_policy_of_maintenance_is_the_default(world: World) -> None:
+    """understand-instance-refresh-default-values: the instance maintenance policy, where there is one."""
+    policy = {"MinHealthyPercentage": 100, "MaxHealthyPercentage": 150}
+    world.group(4, InstanceMaintenancePolicy=policy)
+    world.refresh(MinHealthyPercentage=None, MaxHealthyPercentage=None)
+    assert world.look()["Preferences"].items() >= policy.items()
+    assert least_serving(world) == (4, 6)
+
+
 def test_targets_are_healthy_throughout(world: World) -> None:
     targets = target_group(world)
     world.group(2, TargetGroupARNs=[targets])

@@ -215,6 +215,8 @@ def copy(
         raise refuse("ResourceNotAvailable", f"The image {SourceImageName} is in state {source.state}.")
     there = appstream_backends[backend.account_id][DestinationRegion]
     new(there, DestinationImageName)
+    if sum(each.state == "COPYING" for each in there.images.values()) >= limits.resource("copies"):
+        raise refuse("LimitExceeded", f"As many images are being copied to {DestinationRegion} as may be.")
     kept = {key: value for key, value in source.data.items() if key not in ("Visibility", "ImageErrors")}
     kept["Description"] = given.get("DestinationImageDescription")
     image = Image(DestinationImageName, there.arn("image", DestinationImageName), "PENDING", **kept)

@@ -11,8 +11,8 @@ from typing import Any
 from tests.emulator import control
 from tests.emulator.appstream.models import AppStreamBackend, refuse
 
-RESOURCES = {"images": 10, "builders": 10, "fleets": 10, "stacks": 10, "shares": 100}
-"""How many of each an account may have in a region."""
+RESOURCES = {"images": 10, "builders": 10, "fleets": 10, "stacks": 10, "shares": 100, "copies": 2}
+"""How many of each an account may have in a region; copies are those that are made at one time."""
 
 INSTANCES = {"fleets": 50, "builders": 10}
 """How many instances of a size that is not one of graphics."""

@@ -33,8 +33,9 @@ def remove(backend: AppStreamBackend, ResourceArn: str, TagKeys: list[str]) -> d
 
 
 def told(backend: AppStreamBackend, ResourceArn: str) -> dict[str, Any]:  # noqa: N803
-    """ListTagsForResource."""
-    return {"Tags": dict(_resource(backend, ResourceArn).tags)}
+    """ListTagsForResource: the model has no empty map, so a resource without tags has none in the answer."""
+    found = dict(_resource(backend, ResourceArn).tags)
+    return {"Tags": found} if found else {}
 
 
 CALLS = {"TagResource": add, "UntagResource": remove, "ListTagsForResource": told}
