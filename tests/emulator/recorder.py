@@ -42,6 +42,10 @@ class Entry:
         Of the answer; 0 where none was sent.
     fault:
         The fault that it met.
+    headers, answer:
+        What was answered, until it is judged.
+    wrong_answer:
+        What is wrong with the answer.
     """
 
     asked: Asked
@@ -55,13 +59,14 @@ class Entry:
     fault: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     answer: bytes | None = None
+    wrong_answer: list[str] = field(default_factory=list)
 
     def as_json(self, number: int) -> dict[str, Any]:
         """Return it for a test; the answer is judged here, where it costs no request any time."""
         asked = self.asked
-        wrong_answer = (
-            [] if self.answer is None else answers.wrong(asked, self.status, self.headers, self.answer)
-        )
+        if self.answer is not None:
+            self.wrong_answer = answers.wrong(asked, self.status, self.headers, self.answer)
+            self.answer = None
         return {
             "number": number,
             "service": asked.service,
@@ -71,8 +76,8 @@ class Entry:
             "access_key": asked.access_key,
             "valid": not self.wrong,
             "wrong": self.wrong,
-            "valid_answer": not wrong_answer,
-            "wrong_answer": wrong_answer,
+            "valid_answer": not self.wrong_answer,
+            "wrong_answer": self.wrong_answer,
             "mutating": mutating(asked),
             "invocation": self.invocation,
             "attempt": self.attempt,

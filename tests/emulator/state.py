@@ -245,6 +245,58 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+@control.state("alarms")
+def alarms() -> dict[str, Any]:
+    """Alarms of CloudWatch."""
+    found: dict[str, Any] = {}
+    for account, region, backend in backends("cloudwatch"):
+        for name, alarm in backend.alarms.items():
+            found[f"{account}/{region}/{name}"] = {
+                "metric": f"{alarm.namespace} {alarm.metric_name} {alarm.comparison_operator}",
+                "threshold": alarm.threshold,
+                "dimensions": sorted(f"{each.name}={each.value}" for each in alarm.dimensions or []),
+                "actions": sorted(alarm.alarm_actions or []),
+            }
+    return found
+
+
+@control.state("scaling")
+def scaling() -> dict[str, Any]:
+    """Targets of Application Auto Scaling, and what scales them."""
+    found: dict[str, Any] = {}
+    for account, region, backend in backends("applicationautoscaling"):
+        for dimension in backend.targets.values():
+            for target in dimension.values():
+                name = f"{account}/{region}/{target.service_namespace}/{target.resource_id}"
+                found[name] = {"sizes": [target.min_capacity, target.max_capacity]}
+        for policy in backend.policies.values():
+            found[f"{account}/{region}/{policy.resource_id}/{policy.policy_name}"] = {
+                "type": policy.policy_type
+            }
+    return found
+
+
+@control.state("grants")
+def grants() -> dict[str, Any]:
+    """Grants of keys: who may do what."""
+    found: dict[str, Any] = {}
+    for account, region, backend in backends("kms"):
+        for key in backend.keys.values():
+            for grant in key.grants.values():
+                put(found, f"{account}/{region}/{grant.grantee_principal}", sorted(grant.operations))
+    return found
+
+
+@control.state("secrets")
+def secrets() -> dict[str, Any]:
+    """Secrets, by their names alone."""
+    found: dict[str, Any] = {}
+    for account, region, backend in backends("secretsmanager"):
+        for secret in backend.secrets.values():
+            found[f"{account}/{region}/{secret.name}"] = {"deleted": secret.is_deleted()}
+    return found
+
+
 @control.state("target_groups")
 def target_groups() -> dict[str, Any]:
     """Targets of load balancers: how many each group has."""

@@ -381,6 +381,33 @@ def test_two_ends_that_differ_only_in_ids_and_times_are_equal(client: Any, emula
     assert emulator.state() != ends[1]
 
 
+def test_the_state_has_what_stands_beside_images(client: Any, emulator: Any) -> None:
+    key = client("kms").create_key()["KeyMetadata"]["KeyId"]
+    who = f"arn:aws:iam::{OTHER}:root"
+    client("kms").create_grant(KeyId=key, GranteePrincipal=who, Operations=["Decrypt"])
+    client("cloudwatch").put_metric_alarm(
+        AlarmName="a",
+        Namespace="n",
+        MetricName="m",
+        Statistic="Sum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=5,
+        ComparisonOperator="GreaterThanThreshold",
+        Dimensions=[{"Name": "d", "Value": "v"}],
+    )
+    client("secretsmanager").create_secret(Name="s", SecretString="x")
+    where = {"ServiceNamespace": "appstream", "ResourceId": "fleet/f"}
+    where["ScalableDimension"] = "appstream:fleet:DesiredCapacity"
+    client("application-autoscaling").register_scalable_target(**where, MinCapacity=1, MaxCapacity=2)
+    found, start = emulator.state(), f"{ACCOUNT}/us-east-1"
+    assert found["grants"] == {f"{start}/{who}": ["Decrypt"]}
+    assert found["alarms"][f"{start}/a"]["dimensions"] == ["d=v"]
+    assert found["secrets"] == {f"{start}/s": {"deleted": False}}
+    assert found["scaling"] == {f"{start}/appstream/fleet/f": {"sizes": [1, 2]}}
+    assert all(each["valid"] for each in emulator.requests())
+
+
 def test_a_record_is_kept_over_resets_where_asked_for(tmp_path: Path) -> None:
     record = tmp_path / "record"
     with Process({RECORD: str(record)}) as process:
