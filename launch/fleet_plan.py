@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from kiln.config import Config, FleetTarget
 from kiln.errors import KilnError, RefusedError
-from launch import appstream_image, fleet, fleet_facts, fleet_move, fleet_quota, names
+from launch import appstream_image, fleet, fleet_facts, fleet_move, fleet_quota, fleet_scaling, names
 from launch.appstream import tags
 from launch.cloud import Cloud
 from launch.fleet_move import Family
@@ -113,7 +113,7 @@ def plan(cloud: Cloud, config: Config, target_name: str, version: str | None, al
             "make an ALWAYS_ON or ON_DEMAND fleet, and name it in kiln.toml",
         )
         return made
-    suited = _suited(made, target, wanted, family)
+    suited = _suited(made, _scaled(made, cloud, target, now["Name"]), wanted, family)
     if suited is None:
         return made
     _settings(made, cloud, suited, family)
@@ -146,6 +146,20 @@ def _type_after(wanted: Wanted, family: Family) -> str:
 def _command(target: str, version: str | None, allow_stop: bool) -> str:
     options = (f" --version {version}" if version else "") + (" --allow-stop" if allow_stop else "")
     return f"kiln apply {target}{options}"
+
+
+def _scaled(made: Plan, cloud: Cloud, target: FleetTarget, name: str) -> FleetTarget:
+    """Return the target without its capacity where something scales the fleet: the two would fight."""
+    if target.capacity is None:
+        return target
+    found = fleet_scaling.read(cloud, target.region, name)["targets"]
+    if not found:
+        return target
+    made.notes.append(
+        f"capacity = {target.capacity} is passed over: Application Auto Scaling keeps fleet {name} between "
+        f"{found[0]['MinCapacity']} and {found[0]['MaxCapacity']}"
+    )
+    return target.model_copy(update={"capacity": None})
 
 
 def _suited(made: Plan, target: FleetTarget, wanted: Wanted, family: Family) -> FleetTarget | None:

@@ -269,8 +269,10 @@ def test_an_imported_image_needs_a_new_fleet_and_the_stack_moves(
         ServiceNamespace="appstream", ResourceId="fleet/kiln-readers-custom"
     )["ScheduledActions"]
     assert [action["ScheduledActionName"] for action in actions] == ["morning"]
-    done = planned(cloud, config)
+    fixed = streaming.write(kiln_toml, target=f'instance_type = "{GENERAL}"\ncapacity = 4\n')
+    done = planned(cloud, fixed)
     assert not done.steps and not done.refusals and done.facts["fleet"] == "kiln-readers-custom"
+    assert any("is passed over: Application Auto Scaling" in note for note in done.notes)
     assert all(each["valid"] for each in emulator.requests(before))
 
 
