@@ -63,7 +63,6 @@ def _variables(folder: Path) -> Path:
         "version": VERSION,
         "input_digest": contract.DIGEST,
         "git_commit": "f" * 40,
-        "git_dirty": False,
         "base": "debian-12@test",
     }
     path = folder / "extra-vars.json"
