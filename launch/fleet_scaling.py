@@ -76,7 +76,8 @@ def read(cloud: Cloud, region: str, fleet: str) -> dict[str, list[dict[str, Any]
 
         def pages(operation: str, key: str, **which: Any) -> list[dict[str, Any]]:
             found = client.get_paginator(operation).paginate(**common, **which)
-            return [each for page in found for each in page.get(key, [])]
+            every = [each for page in found for each in page.get(key, [])]
+            return [each for each in every if each["ResourceId"] == resource(fleet)]
 
         return {
             "targets": pages("describe_scalable_targets", "ScalableTargets", ResourceIds=[resource(fleet)]),
