@@ -86,15 +86,6 @@ def read(cloud: Cloud, region: str, fleet: str) -> dict[str, list[dict[str, Any]
         }
 
 
-def missing(cloud: Cloud, region: str, old: str, new: str) -> bool:
-    """Whether the new fleet lacks something that scales the old one."""
-    before, after = read(cloud, region, old), read(cloud, region, new)
-    return any(
-        {each[key] for each in before[kind]} - {each[key] for each in after[kind]}
-        for kind, key in (("policies", "PolicyName"), ("actions", "ScheduledActionName"))
-    ) or (bool(before["targets"]) and not after["targets"])
-
-
 def copy(cloud: Cloud, region: str, old: str, new: str, say: Say) -> None:
     """Scale a fleet as another one is; each request overwrites what an earlier run has made.
 
