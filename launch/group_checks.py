@@ -241,7 +241,8 @@ def _spot_share(group: Group) -> float:
 
 def _vcpus(cloud: Cloud, region: str, names: Iterable[str]) -> dict[str, int]:
     wanted = sorted(set(names))
-    with told(f"asking for the vCPUs of {', '.join(wanted)}"):
+    unknown = {"InvalidInstanceType": f"{region} has no such type: correct the group's instance types"}
+    with told(f"asking for the vCPUs of {', '.join(wanted)}", unknown):
         pages = (
             cloud.client("ec2", region)
             .get_paginator("describe_instance_types")
