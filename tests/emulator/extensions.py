@@ -14,6 +14,7 @@ CORE: tuple[str, ...] = (
     "keys",
     "snapshots",
     "images",
+    "image_making",
     "image_attributes",
     "usage",
     "blocks",
