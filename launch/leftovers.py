@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from kiln.config import Config
-from launch import ami as amis
-from launch import appstream, names, needs
+from launch import appstream, builder_state, names, needs, removal
 from launch.cloud import Cloud
 from launch.plan import Say
 from launch.records import now, stamp
@@ -89,9 +89,11 @@ def note_seen(cloud: Cloud, left: Left, _: Say) -> None:
         Something of EC2 that has an id of its own.
     """
     tag = {names.SEEN: stamp(now())}
-    gone = ("InvalidGroup.NotFound", "InvalidGroupId.NotFound", "InvalidID")
-    client = cloud.client("ec2", left.region)
-    _ignoring(gone, lambda: client.create_tags(Resources=[left.id], Tags=names.tags(tag)))
+    try:
+        cloud.client("ec2", left.region).create_tags(Resources=[left.id], Tags=names.tags(tag))
+    except ClientError as error:
+        if not code(error).endswith("NotFound"):
+            raise
 
 
 def find(cloud: Cloud, config: Config, region: str) -> list[Left]:
@@ -139,19 +141,6 @@ def _tagged(
                 yield each, tags
 
 
-def _gone(cloud: Cloud, what: str, look: Callable[[], bool]) -> None:
-    until(cloud, lambda: True if look() else None, f"{what} to be gone", _LOOKS)
-
-
-def _ignoring(codes: tuple[str, ...], call: Callable[[], object]) -> None:
-    """Send a request; what is gone already is as good."""
-    try:
-        call()
-    except ClientError as error:
-        if code(error) not in codes:
-            raise
-
-
 # ---- instances
 
 
@@ -180,23 +169,17 @@ def _instances(cloud: Cloud, config: Config, region: str) -> Iterator[Left]:
 
 
 def _terminate(cloud: Cloud, region: str, instance: str) -> Callable[[Say], None]:
+    client = cloud.client("ec2", region)
+
+    def gone() -> bool:
+        filters = [{"Name": "instance-id", "Values": [instance]}]
+        found = client.describe_instances(Filters=filters)["Reservations"]
+        states = {one["State"]["Name"] for each in found for one in each["Instances"]}
+        return states <= {"terminated"}
+
     def remove(say: Say) -> None:
-        client = cloud.client("ec2", region)
-        gone = ("InvalidInstanceID.NotFound",)
-        _ignoring(gone, lambda: client.terminate_instances(InstanceIds=[instance]))
         say(f"waiting for {instance} to be terminated")
-
-        def look() -> bool:
-            try:
-                found = client.describe_instances(InstanceIds=[instance])["Reservations"]
-            except ClientError as error:
-                if code(error) in gone:
-                    return True
-                raise
-            states = {one["State"]["Name"] for each in found for one in each["Instances"]}
-            return states <= {"terminated"}
-
-        _gone(cloud, instance, look)
+        removal.removed(cloud, instance, lambda: client.terminate_instances(InstanceIds=[instance]), gone)
 
     return remove
 
@@ -227,18 +210,8 @@ def _images(cloud: Cloud, config: Config, region: str) -> Iterator[Left]:
             tags[names.RUN],
             _made(tags, made),
             ("ec2:DeregisterImage", "ec2:DeleteSnapshot"),
-            _deregister(cloud, region, each),
+            partial(removal.deregister, cloud, region, each),
         )
-
-
-def _deregister(cloud: Cloud, region: str, image: dict[str, Any]) -> Callable[[Say], None]:
-    def remove(_: Say) -> None:
-        amis.remove(cloud, region, image["ImageId"])
-        _gone(cloud, image["ImageId"], lambda: amis.describe(cloud, region, image["ImageId"]) is None)
-        for snapshot in amis.snapshots(image):
-            _delete_snapshot(cloud, region, snapshot)
-
-    return remove
 
 
 def _snapshots(cloud: Cloud, config: Config, region: str) -> Iterator[Left]:
@@ -258,18 +231,8 @@ def _snapshots(cloud: Cloud, config: Config, region: str) -> Iterator[Left]:
             tags[names.RUN],
             _made(tags, each.get("StartTime")),
             ("ec2:DeleteSnapshot",),
-            _deleting_snapshot(cloud, region, snapshot),
+            partial(removal.delete_snapshot, cloud, region, snapshot),
         )
-
-
-def _deleting_snapshot(cloud: Cloud, region: str, snapshot: str) -> Callable[[Say], None]:
-    return lambda _: _delete_snapshot(cloud, region, snapshot)
-
-
-def _delete_snapshot(cloud: Cloud, region: str, snapshot: str) -> None:
-    client = cloud.client("ec2", region)
-    kept = ("InvalidSnapshot.NotFound", "InvalidSnapshot.InUse")
-    _ignoring(kept, lambda: client.delete_snapshot(SnapshotId=snapshot))
 
 
 def _volumes(cloud: Cloud, config: Config, region: str) -> Iterator[Left]:
@@ -297,11 +260,7 @@ def _deleting_volume(cloud: Cloud, region: str, volume: str) -> Callable[[Say], 
         states = {each["State"] for each in client.describe_volumes(Filters=filters)["Volumes"]}
         return states <= {"deleted", "deleting"}
 
-    def remove(_: Say) -> None:
-        _ignoring(("InvalidVolume.NotFound",), lambda: client.delete_volume(VolumeId=volume))
-        _gone(cloud, volume, gone)
-
-    return remove
+    return lambda _: removal.removed(cloud, volume, lambda: client.delete_volume(VolumeId=volume), gone)
 
 
 # ---- keys and security groups
@@ -330,12 +289,7 @@ def _deleting_key(cloud: Cloud, region: str, name: str) -> Callable[[Say], None]
         filters = [{"Name": "key-name", "Values": [name]}]
         return not client.describe_key_pairs(Filters=filters)["KeyPairs"]
 
-    def remove(_: Say) -> None:
-        # Deleting a key that is not there is no error.
-        client.delete_key_pair(KeyName=name)
-        _gone(cloud, f"key pair {name}", gone)
-
-    return remove
+    return lambda _: removal.removed(cloud, f"key {name}", lambda: client.delete_key_pair(KeyName=name), gone)
 
 
 def _security_groups(cloud: Cloud, config: Config, region: str) -> Iterator[Left]:
@@ -357,18 +311,21 @@ def _security_groups(cloud: Cloud, config: Config, region: str) -> Iterator[Left
 def _deleting_group(cloud: Cloud, region: str, group: str) -> Callable[[Say], None]:
     client = cloud.client("ec2", region)
 
+    def gone() -> bool:
+        filters = [{"Name": "group-id", "Values": [group]}]
+        return not client.describe_security_groups(Filters=filters)["SecurityGroups"]
+
     def remove(say: Say) -> None:
         # The network interface of an instance that was just terminated goes a moment later.
         def look() -> bool | None:
             try:
                 client.delete_security_group(GroupId=group)
             except ClientError as error:
-                if code(error) == "InvalidGroup.NotFound":
-                    return True
-                if code(error) != "DependencyViolation":
+                if code(error) == "DependencyViolation":
+                    say(f"{group} is still in use")
+                    return None
+                if not gone():
                     raise
-                say(f"{group} is still in use")
-                return None
             return True
 
         until(cloud, look, f"{group} in {region} to be free", _LOOKS)
@@ -394,41 +351,5 @@ def _builders(cloud: Cloud, config: Config, region: str) -> Iterator[Left]:
             tags[names.RUN],
             _made(tags, each.get("CreatedTime")),
             ("appstream:StopImageBuilder", "appstream:DeleteImageBuilder"),
-            _deleting_builder(cloud, region, each["Name"]),
+            partial(builder_state.remove, cloud, region, each["Name"]),
         )
-
-
-def _deleting_builder(cloud: Cloud, region: str, name: str) -> Callable[[Say], None]:
-    doing = f"deleting image builder {name}"
-
-    def state() -> str | None:
-        found = appstream.listed(
-            cloud, region, doing, "describe_image_builders", "ImageBuilders", Names=[name]
-        )
-        return next((str(each["State"]) for each in found if each["Name"] == name), None)
-
-    def remove(say: Say) -> None:
-        def stopped() -> bool | None:
-            now = state()
-            say(f"image builder {name}: {now or 'gone'}")
-            if now == "RUNNING":
-                appstream.ask(
-                    cloud,
-                    region,
-                    f"stopping image builder {name}",
-                    "stop_image_builder",
-                    settled=lambda: state() != "RUNNING",
-                    Name=name,
-                )
-            return True if now in (None, "STOPPED", "FAILED", "DELETING") else None
-
-        # It can be deleted in no other state.
-        appstream.until(cloud, f"image builder {name} to stop", 60, stopped)
-        gone = (None, "DELETING")
-        if state() not in gone:
-            appstream.ask(
-                cloud, region, doing, "delete_image_builder", settled=lambda: state() in gone, Name=name
-            )
-        appstream.until(cloud, doing, 30, lambda: True if state() is None else None)
-
-    return remove

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError
 from pydantic import Field
 
 from kiln import config as kiln_toml
@@ -19,20 +18,17 @@ from kiln.config import Config
 from kiln.errors import KilnError
 from kiln.manifest import Strict
 from launch import ami as amis
-from launch import appstream_image, lock, names, needs, usage
+from launch import appstream_image, lock, names, needs, removal, usage
 from launch.cloud import Cloud
 from launch.execute import carry_out
 from launch.needs import Need, Place
 from launch.plan import Plan, Say, requests
 from launch.records import Records, now, written
-from launch.trouble import AGAIN, code, told
-from launch.until import until
+from launch.trouble import AGAIN, told
 
 PRUNED = "pruned.json"
 
 USAGE, REMOVE, RECORD = "usage", "remove", "record"
-
-_LOOKS = 40
 
 
 class Pruned(Strict):
@@ -244,14 +240,7 @@ def _ami(
     machine = place.amis.get(version)
     if machine is None or _still_needed(cloud, config, records, image, version, place, say):
         return
-    amis.remove(cloud, region, machine["ImageId"])
-
-    def look() -> bool | None:
-        return True if amis.describe(cloud, region, machine["ImageId"]) is None else None
-
-    until(cloud, look, f"{machine['ImageId']} in {region} to be gone", _LOOKS)
-    for snapshot in amis.snapshots(machine):
-        _snapshot(cloud, region, snapshot, say)
+    removal.deregister(cloud, region, machine, say)
 
 
 def _stream(
@@ -261,18 +250,6 @@ def _stream(
     stream = place.streams.get(version)
     if stream is not None and not _still_needed(cloud, config, records, image, version, place, say):
         appstream_image.remove(cloud, region, stream["Name"], say)
-
-
-def _snapshot(cloud: Cloud, region: str, snapshot: str, say: Say) -> None:
-    """Delete a snapshot; one that another image uses stays."""
-    with told(f"deleting {snapshot} in {region}"):
-        try:
-            cloud.client("ec2", region).delete_snapshot(SnapshotId=snapshot)
-        except ClientError as error:
-            if code(error) == "InvalidSnapshot.InUse":
-                say(f"{snapshot} stays: another image uses it")
-            elif code(error) != "InvalidSnapshot.NotFound":
-                raise
 
 
 def _orphans(
@@ -309,7 +286,7 @@ def _orphans(
                 REMOVE,
                 f"delete {snapshot} in {region}, left of {old[snapshot]}",
                 requests("ec2", region, "DeleteSnapshot"),
-                partial(_snapshot, cloud, region, snapshot),
+                partial(removal.delete_snapshot, cloud, region, snapshot),
                 lane=region,
             )
 
