@@ -270,6 +270,7 @@ def test_what_somebody_made_public_is_made_private_again(
     found = ec2.describe_images(Owners=["self"])["Images"]
     (image,) = [each for each in found if each["Name"].startswith("kiln-slicer")]
     part = image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+    ec2.disable_image_block_public_access()
     everybody = {"Add": [{"Group": "all"}]}
     ec2.modify_image_attribute(ImageId=image["ImageId"], LaunchPermission=everybody)
     ec2.modify_snapshot_attribute(
