@@ -198,11 +198,13 @@ class Refresh(Crew):
         if done > self.best:
             self.best, self.trouble_since, self.trouble = done, None, ""
             self.falls_seen = len(its.falls)
+        known = self.old | self.left_alone
+        falls = [each for each in its.falls[self.falls_seen :] if each.partition(":")[0] not in known]
         why = ""
         if its.trouble:
             why = f"Instances fail to launch: {its.trouble}"
-        elif len(its.falls) > self.falls_seen:
-            why = f"New instances do not pass their health checks: {its.falls[-1]}."
+        elif falls:
+            why = f"New instances do not pass their health checks: {falls[-1]}."
         elif not self.candidates() and (waiting := self.waiting()) and self.all_warm():
             standby = waiting[0].lifecycle_state == "Standby"
             names = ", ".join(each.instance.id for each in waiting)
@@ -219,14 +221,15 @@ class Refresh(Crew):
 
     def _say(self) -> None:
         cold = [each.instance.id for each in self.fresh() if not self.warm(each)]
-        if self.trouble:
-            self.reason = self.trouble
-        elif cold:
-            self.reason = (
+        said = self.trouble
+        if cold and not said:
+            said = (
                 f"Waiting for instances to warm up before continuing. For example: {cold[0]} is warming up."
             )
         if self.details:
-            self.reason = f"{self.details['RollbackReason']} {self.reason}"[:1023]
+            self.reason = f"{self.details['RollbackReason']} {said}".strip()[:1023]
+        elif said:
+            self.reason = said
 
     def fail(self, why: str, now: float) -> None:
         """End in failure; go back first where that was asked for."""
