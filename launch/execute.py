@@ -69,7 +69,8 @@ def carry_out(
         Ctrl-C; how to go on was printed.
     """
     console = console or Console(highlight=False)
-    if lock is not None and plan.steps:
+    # A run that was killed after its last step has left nothing to do but its lock.
+    if lock is not None and not plan.refusals and (plan.steps or lock.left()):
         plan.steps.insert(0, lock.step())
     if as_json:
         console.print_json(data=plan.as_json())

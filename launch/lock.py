@@ -99,6 +99,11 @@ class Lock:
         """Return the step of a plan that takes it; :func:`launch.execute.carry_out` puts it first."""
         return Step(f"take the lock {self.name}, and release it at the end", self.requests, self.take, STAGE)
 
+    def left(self) -> bool:
+        """Tell whether a run left it behind that was killed, or did not come to release it."""
+        found = self._records.find(self._key)
+        return found is not None and self._free(self._read(found), found.at)
+
     # ---- taking
 
     def take(self, say: Say = lambda _: None) -> None:

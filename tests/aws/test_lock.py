@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -225,9 +226,14 @@ def test_a_plan_holds_it_and_announces_it(
     one = Lock(cloud, config.load(), "annotators")
     assert execute.carry_out(plan, cloud, lock=one, console=quiet, only_plan=True) == Exit.DONE
     assert (done, emulator.mutating(since)) == ([], [])
-    plan = _plan(done)
-    plan.add("work", "look", (), lambda _: done.append(lock.held(records)[0].name))
-    assert execute.carry_out(plan, cloud, lock=one, console=quiet, again=lambda: _plan2(done)) == Exit.DONE
+
+    def looking() -> Plan:
+        made = _plan(done)
+        made.add("work", "look", (), lambda _: done.append(lock.held(records)[0].name))
+        return made
+
+    plan = looking()
+    assert execute.carry_out(plan, cloud, lock=one, console=quiet, again=looking) == Exit.DONE
     assert done == ["it", "annotators"]
     announced = {f"{each.service}:{each.operation}" for step in plan.steps for each in step.requests}
     sent = {f"{each['service']}:{each['operation']}" for each in emulator.mutating(since)}
@@ -257,8 +263,28 @@ def test_nothing_to_do_takes_no_lock(
 ) -> None:
     since = len(emulator.requests())
     one = Lock(cloud, config.load(), "annotators")
-    execute.carry_out(Plan("kiln x", "x"), cloud, lock=one, console=quiet)
-    assert emulator.requests(since) == []
+    assert execute.carry_out(Plan("kiln x", "x"), cloud, lock=one, console=quiet) == Exit.DONE
+    assert emulator.mutating(since) == []
+
+
+@pytest.mark.parametrize(("minutes", "stays"), [(-1, False), (3, True)], ids=["killed", "another"])
+def test_with_nothing_else_to_do_a_lock_that_was_left_is_removed(
+    cloud: Cloud, records: Records, quiet: Console, minutes: float, stays: bool
+) -> None:
+    holding = left_behind(records, cloud, minutes=minutes)
+    one = Lock(cloud, config.load(), "annotators")
+    nothing = functools.partial(Plan, "kiln x", "x")
+    assert execute.carry_out(nothing(), cloud, lock=one, console=quiet, again=nothing) == Exit.DONE
+    assert records.read(KEY, Holding) == (holding if stays else None)
+
+
+def test_a_plan_that_came_true_in_part_meanwhile_is_gone_on_with(
+    cloud: Cloud, records: Records, quiet: Console
+) -> None:
+    done: list[str] = []
+    one = Lock(cloud, config.load(), "annotators")
+    execute.carry_out(_plan2(done), cloud, lock=one, console=quiet, again=lambda: Plan("kiln x", "a title"))
+    assert done == []
 
 
 def test_a_failed_step_lets_go(cloud: Cloud, records: Records, quiet: Console) -> None:
