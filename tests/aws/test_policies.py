@@ -38,8 +38,8 @@ NOT_THEIRS: dict[str, dict[str, str]] = {
         (
             f"appstream:{each}"
             for each in (
-                "AssociateFleet", "CreateFleet", "DisassociateFleet", "StartFleet", "StopFleet", "UpdateFleet",
-                "UntagResource", "DescribeSessions", "DescribeStacks", "ListAssociatedFleets",
+                "AssociateFleet", "CreateFleet", "DisassociateFleet", "StartFleet", "StopFleet",
+                "UpdateFleet", "UntagResource", "DescribeSessions", "DescribeStacks", "ListAssociatedFleets",
                 "ListAssociatedStacks",
             )
         ),

@@ -97,14 +97,14 @@ def stopped(client: Client, ami: str) -> str:
 
 
 def template(client: Client, ami: str) -> str:
-    client("ec2").create_launch_template(LaunchTemplateName="t", LaunchTemplateData={"ImageId": ami})
-    return "version 1 of launch template t, its "
+    client("ec2").create_launch_template(LaunchTemplateName="used", LaunchTemplateData={"ImageId": ami})
+    return "version 1 of launch template used, its "
 
 
 def resolved_template(client: Client, ami: str) -> str:
-    client("ssm").put_parameter(Name="/mine", Value=ami, Type="String", DataType="aws:ec2:image")
+    client("ssm").put_parameter(Name="/mine", Value=ami, Type="String")
     template(client, "resolve:ssm:/mine")
-    return "version 1 of launch template t, its "
+    return "version 1 of launch template used, its "
 
 
 def _group(client: Client, name: str, **more: Any) -> None:
@@ -118,7 +118,7 @@ def _group(client: Client, name: str, **more: Any) -> None:
     )
 
 
-def _versions(client: Client, ami: str, name: str = "t") -> str:
+def _versions(client: Client, ami: str, name: str = "used") -> str:
     """A template whose version 1 names the AMI, and neither its default nor its latest does."""
     ec2 = client("ec2")
     other, _ = released.register(client, name=f"other-{name}", tags={})
@@ -131,7 +131,7 @@ def _versions(client: Client, ami: str, name: str = "t") -> str:
 
 def group(client: Client, ami: str) -> str:
     _group(client, "g", LaunchTemplate={"LaunchTemplateId": _versions(client, ami), "Version": "1"})
-    return "version 1 of launch template t, which group g names"
+    return "version 1 of launch template used, which group g names"
 
 
 def group_with_a_pool(client: Client, ami: str) -> str:

@@ -95,15 +95,15 @@ def test_who_still_runs_it_is_listed_and_can_go_on(
     amis = released.publish(client, V1)
     identity = run(client, amis[REGION])
     ec2 = client("ec2")
-    ec2.create_launch_template(LaunchTemplateName="t", LaunchTemplateData={"ImageId": amis[REGION]})
+    ec2.create_launch_template(LaunchTemplateName="used", LaunchTemplateData={"ImageId": amis[REGION]})
     client("autoscaling").create_auto_scaling_group(
         AutoScalingGroupName="g", MinSize=0, MaxSize=1, DesiredCapacity=0,
-        AvailabilityZones=[f"{REGION}a"], LaunchTemplate={"LaunchTemplateName": "t", "Version": "1"},
+        AvailabilityZones=[f"{REGION}a"], LaunchTemplate={"LaunchTemplateName": "used", "Version": "1"},
     )  # fmt: skip
     assert revoke(V1) == Exit.DONE
     out = capsys.readouterr().out
     assert f"still needs it: instance {identity}" in out
-    assert "version 1 of launch template t, which group g names" in out
+    assert "version 1 of launch template used, which group g names" in out
     assert f"{amis[REGION]} in {REGION} stays usable" in out
     assert image(client, amis[REGION])["State"] == "available"
     assert image(client, amis[REGIONS[1]], REGIONS[1])["State"] == "disabled", "nothing needs it there"
