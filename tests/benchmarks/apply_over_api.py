@@ -46,7 +46,8 @@ Cloud.__init__ = kept
 from kiln import cli
 code = cli.run(sys.argv[2:])
 ledger = clouds[0].ledger
-told = {"slept": ledger.slept, "calls": [[each.start, each.end] for each in ledger.calls]}
+calls = [[each.start, each.end, each.request.service] for each in ledger.calls]
+told = {"slept": ledger.slept, "calls": calls}
 open(sys.argv[1], "w").write(json.dumps(told))
 sys.exit(code)
 """
@@ -133,7 +134,10 @@ def applied(endpoint: str, folder: Path) -> tuple[float, float, int]:
     if done.returncode:
         raise KilnError(f"kiln apply failed: {done.stderr.strip()[-300:]}", "see tests/aws/rolling")
     told = json.loads(ledger.read_text())
-    return wall - told["slept"], covered(told["calls"]), len(told["calls"])
+    # The emulator has no price list: what is lost by asking for one, again and again, is on neither side.
+    prices = covered([[start, end] for start, end, service in told["calls"] if service == "pricing"])
+    calls = [[start, end] for start, end, service in told["calls"] if service != "pricing"]
+    return wall - told["slept"] - prices, covered(calls), len(calls)
 
 
 def measure(rounds: int, short: bool) -> float:
