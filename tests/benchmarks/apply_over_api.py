@@ -2,9 +2,9 @@
 
 ``python -m tests.benchmarks.apply_over_api [--small]``. The command runs as a user does it, in a process of
 its own from the start of Python to its end, against the emulator with 50 ms of latency in every call: a
-group of four is brought to a version by kiln.toml of the house plan, with its pauses. AWS's time is
-virtual: two Describes of Auto Scaling make half a minute, so there are half as many looks as with the usual 15
-seconds, and less to divide by. Where calls overlap their time counts once. ``--small`` writes no figure.
+group of four is brought to a version by kiln.toml of the house plan, with its pauses. AWS's time is virtual:
+two Describes of Auto Scaling make half a minute, so there are half as many looks as with the usual 15 seconds
+and less to divide by. Where calls overlap their time counts once. ``--small`` writes no figure.
 """
 
 from __future__ import annotations
