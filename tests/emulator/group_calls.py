@@ -132,12 +132,12 @@ def terminate(call: Any) -> Any:
 
 def set_health(call: Any) -> Any:
     """SetInstanceHealth: in the grace period ``Unhealthy`` counts only where that is not respected."""
-    state, health, now = state_of(call, call.params["InstanceId"]), call.params["HealthStatus"], CLOCK.now()
-    if health not in ("Healthy", "Unhealthy"):
+    state, said, now = state_of(call, call.params["InstanceId"]), call.params["HealthStatus"], CLOCK.now()
+    if said not in ("Healthy", "Unhealthy"):
         raise ValidationError("Valid instance health states are: [Healthy, Unhealthy].")
     group, its = state.auto_scaling_group, members.life(state)
     grace = (its.serving or now) + float(group.health_check_grace_period or 0)
-    if health == "Healthy":
+    if said == "Healthy":
         state.health_status, its.ill = "Healthy", ""
     elif call.params.get("ShouldRespectGracePeriod") is False or now >= grace:
         health.fall(group, state, "a user health-check", now)
