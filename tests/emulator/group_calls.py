@@ -8,7 +8,7 @@ from typing import Any
 from moto.autoscaling.exceptions import AutoscalingClientError, ValidationError
 from moto.core.responses import ActionResult, EmptyResult
 
-from tests.emulator import activities, configuration, lifecycle, members, warmpool
+from tests.emulator import activities, configuration, health, lifecycle, members, warmpool
 from tests.emulator import group as groups
 from tests.emulator.clock import CLOCK
 from tests.emulator.refresh_calls import group_of
