@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from kiln import cli
+from kiln import cli, config
 from kiln.errors import Exit
 from launch import prune
+from launch.cloud import Cloud
 from launch.lock import Holding
 from launch.records import written
 from tests.aws import released
@@ -250,24 +250,19 @@ def test_kiln_toml_says_how_many(client: Client, capsys: pytest.CaptureFixture[s
     assert json.loads(out[out.index("{") :])["removed"] == [V1]
 
 
-def test_what_is_begun_to_be_used_after_the_plan_stays(
-    client: Client, emulator: Emulator, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_begun_to_be_used_after_the_plan_stays(client: Client, cloud: Cloud) -> None:
     """Between plan and step somebody starts an instance: the step looks again."""
     old = released.publish(client, V1, regions=REGIONS[:1])
     released.publish(client, V2, regions=REGIONS[:1])
-    emulator.faults(
-        [{"service": "s3", "operation": "PutObject", "fault": "hook", "when": "after"}]  # the lock
-    )
-    # Not by the command line, which wants the main thread for its signals.
-    said = {"only_plan": False, "as_json": False, "exit_code": False, "profile": None, "config": None}
-    pruning = threading.Thread(target=prune.run, args=("monai-label",), kwargs={"keep": 1, **said})
-    pruning.start()
-    assert emulator.held() is not None
-    instance(client, old[REGION])
-    emulator.release()
-    pruning.join()
+    plan = prune.plan(cloud, config.load(), "monai-label", keep=1)
+    what = instance(client, old[REGION])
+    said: list[str] = []
+    for step in plan.steps:
+        with cloud.permit(step.requests):
+            step.run(said.append)
+    assert any(what in line for line in said), said
     assert old[REGION] in amis(client)
+    assert any("not marked" in line for line in said)
 
 
 def test_a_rollout_of_the_image_makes_it_wait(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
