@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -68,7 +69,9 @@ def _version(data: dict[str, Any]) -> Version:
     )
 
 
+@cache
 def _shape() -> Any:
+    # Botocore reads EC2's ten megabytes of model anew each time.
     return (
         service_model("ec2")
         .operation_model("CreateLaunchTemplateVersion")
