@@ -16,7 +16,7 @@ Pair = tuple[str | None, str | None]
 
 
 def _driver(facts: Facts) -> str | None:
-    return facts.driver and f"{facts.driver.version} ({facts.driver.flavour})"
+    return f"{facts.driver.version} ({facts.driver.flavour})" if facts.driver else None
 
 
 _SINGLE: dict[str, Callable[[Facts], str | None]] = {

@@ -15,7 +15,7 @@ source "amazon-ebs" "image" {
   instance_type               = var.instance_type
   subnet_id                   = var.subnet_id
   iam_instance_profile        = var.iam_instance_profile
-  user_data_file              = var.ssh_interface == "session_manager" && var.user_data_file == "" ? "${path.root}/ssm-agent.sh" : var.user_data_file
+  user_data_file              = var.user_data_file
   associate_public_ip_address = false
   ssh_username                = "admin"
   ssh_interface               = var.ssh_interface

@@ -106,8 +106,8 @@ variable "project" {
 
 variable "ssh_interface" {
   type        = string
-  description = "How Packer reaches the instance: session_manager opens no port, private_ip and public_ip do."
-  default     = "session_manager"
+  description = "How Packer reaches the instance: private_ip from inside the VPC; session_manager opens no port, but Debian's AMI has no SSM agent, so user_data_file has to install one."
+  default     = "private_ip"
   validation {
     condition     = regex_replace(var.ssh_interface, "^(session_manager|private_ip|public_ip|private_dns|public_dns)$", "") == ""
     error_message = "The interface is session_manager, private_ip, public_ip, private_dns or public_dns."
@@ -122,7 +122,7 @@ variable "iam_instance_profile" {
 
 variable "user_data_file" {
   type        = string
-  description = "User data of the instance. Empty is none, but for Session Manager ssm-agent.sh, which installs the agent."
+  description = "User data of the instance; empty is none. For Session Manager a script that installs the SSM agent from a package whose checksum it knows."
   default     = ""
 }
 

@@ -109,7 +109,7 @@ def test_sweep_ends_a_builder_that_bills(
     for name, tags in (
         ("kiln-left", {"kiln:run": "builder-20260101T000000Z-abcdef", "kiln:project": "kiln"}),
         ("kiln-foreign", {"kiln:run": "x", "kiln:project": "other"}),
-        ("by-hand", {}),
+        ("by-hand", {"team": "imaging"}),
     ):
         appstream.create_image_builder(
             Name=name,

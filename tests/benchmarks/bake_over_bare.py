@@ -25,8 +25,8 @@ import yaml
 
 from kiln import config, errors, figures, paths
 from kiln.errors import KilnError
-from scripts import archive, bake, base, dpkg, driver, inputs, mirrors, workspace
 from kiln.progress import Progress
+from scripts import archive, bake, base, dpkg, driver, inputs, mirrors, workspace
 from tests.benchmarks import lock_parts
 
 IMAGE = "monai-label"

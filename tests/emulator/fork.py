@@ -1,4 +1,4 @@
-"""A copy of the emulator with all that is in it, as a process of its own: what is seeded once is used often."""
+"""A copy of the emulator with all that is in it, in a process of its own: seeded once, used often."""
 
 from __future__ import annotations
 
