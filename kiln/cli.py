@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Abort
 
+from kiln import cli_aws
 from kiln.errors import Exit, KilnError, UsageError, tell
 
 if TYPE_CHECKING:
@@ -72,12 +73,52 @@ def prove(
     image: Annotated[
         str, typer.Argument(help="Image, and a version of it, else the newest.", metavar="IMAGE[@VERSION]")
     ],
+    ami: Annotated[str, typer.Option("--ami", help="On an instance of this AMI of it.", metavar="AMI")] = "",
+    region: Annotated[str | None, typer.Option(help="Of the AMI, else the image's first.")] = None,
+    instance_type: Annotated[str, typer.Option(help="Else the first of the image.", metavar="TYPE")] = "",
+    subnet: Annotated[str, typer.Option(help="Of the instance, else the default VPC's.")] = "",
+    source: Annotated[
+        str, typer.Option("--from", help="Who may reach its ssh, else we.", metavar="CIDR")
+    ] = "",
+    address: Annotated[str, typer.Option(help="Where ssh reaches it.", metavar="HOST:PORT")] = "",
+    session_manager: Annotated[
+        bool, typer.Option("--session-manager", help="Reach it so, with no port open.")
+    ] = False,
+    instance_profile: Annotated[str, typer.Option(help="IAM instance profile of it.")] = "",
+    only_plan: cli_aws.PlanOption = False,
+    json: JsonOption = False,
+    profile: cli_aws.ProfileOption = None,
     config: ConfigOption = None,
-) -> None:
+) -> int:
     """Check a version, by default the newest: its files, its root, its boot, and a real client."""
     from scripts import prove as station
 
-    station.run(*_split(image), config_path=config)
+    name, version = _split(image)
+    wanted = (ami, instance_type, subnet, source, address, session_manager, instance_profile)
+    if not ami:
+        if region or only_plan or json or profile or any(wanted):
+            raise UsageError("these options are for an instance of AWS", "name its image: --ami ami-0123…")
+        station.run(name, version, config_path=config)
+        return Exit.DONE
+    # The one place where both sides meet: launch brings a host up and takes it down, scripts proves it.
+    from launch import prove_ami
+    from launch.instance import Wish
+    from scripts import seed
+
+    return prove_ami.run(
+        name,
+        version,
+        Wish(ami, instance_type, subnet, source, address, instance_profile, session_manager),
+        body=lambda host, which: station.run(name, which, config_path=config, remote=host),
+        user=seed.USER,
+        user_data=seed.user_data,
+        look=lambda which: station.look(name, which),
+        region=region,
+        only_plan=only_plan,
+        as_json=json,
+        profile=profile,
+        config=config,
+    )
 
 
 @app.command()
@@ -131,6 +172,9 @@ def pins_check(
     from scripts import pins as station
 
     station.check(role)
+
+
+cli_aws.register(app)
 
 
 def _split(image: str) -> tuple[str, str | None]:

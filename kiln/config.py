@@ -19,11 +19,13 @@ from pydantic import (
 )
 
 from kiln import compat, manifest, mistakes, paths
+from kiln.appstream import Appstream
+from kiln.destinations import FleetTarget as FleetTarget
+from kiln.destinations import GroupTarget as GroupTarget
+from kiln.destinations import Publish as Publish
+from kiln.destinations import Target
 from kiln.errors import UsageError
-from kiln.mistakes import Section
-
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=40)]
-"""A name that is safe in file names, tags and host names."""
+from kiln.mistakes import Name, Section
 
 MODEL_NAME = r"^[A-Za-z0-9_]+$"
 
@@ -47,6 +49,11 @@ class Project(Section):
 
     name: Name = Field(description="prefix of every name, tag and parameter", examples=["kiln"])
     owner: str = Field(min_length=1, description="team that answers for the images", examples=["imaging"])
+    bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] | None = Field(
+        default=None,
+        description="S3 bucket of contract files, history and locks; every command of AWS needs it",
+        examples=["kiln-records-111122223333"],
+    )
 
 
 class Image(Section):
@@ -99,6 +106,14 @@ class Image(Section):
         description="size of the root disk in GiB (2^30 bytes, as EBS counts), as a guest sees it",
         examples=[40],
     )
+    publish: Publish | None = Field(
+        default=None, description="where it goes on AWS; none for an image that stays on this machine"
+    )
+    appstream: Appstream | None = Field(
+        default=None,
+        description="what makes it an image of AppStream; none for one of EC2",
+        examples=[{"import_role": "arn:aws:iam::111122223333:role/kiln-appstream-import"}],
+    )
 
     @field_validator("playbook", "template", mode="after")
     @classmethod
@@ -141,9 +156,23 @@ class Config(Section):
 
     project: Project = Field(description="whose images these are")
     image: dict[Name, Image] = Field(min_length=1, description="images by name")
+    target: dict[Name, Target] = Field(
+        default_factory=dict, description="what runs an image on AWS: groups and fleets, by name"
+    )
     waiver: list[Waiver] = Field(
         default_factory=list, description="refused checks that are accepted for a while"
     )
+
+    @model_validator(mode="after")
+    def _targets_run_what_is_here(self) -> Config:
+        for name, target in self.target.items():
+            if target.image not in self.image:
+                raise mistakes.hinted(
+                    f"this file has no image {target.image!r}",
+                    mistakes.suggest(target.image, self.image, "images"),
+                    at=("target", name, "image"),
+                )
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -185,6 +214,76 @@ class Config(Section):
         if name not in self.image:
             raise UsageError(f"kiln.toml has no image {name!r}", mistakes.suggest(name, self.image, "images"))
         return self.image[name]
+
+    def aim(self, name: str) -> GroupTarget | FleetTarget:
+        """Return a target by its name.
+
+        Parameters
+        ----------
+        name:
+            As in ``[target.NAME]``.
+
+        Returns
+        -------
+        GroupTarget or FleetTarget
+            What ``[target.NAME]`` says.
+
+        Raises
+        ------
+        UsageError
+            There is no such target.
+        """
+        if name not in self.target:
+            raise UsageError(
+                f"kiln.toml has no target {name!r}", mistakes.suggest(name, self.target, "targets")
+            )
+        return self.target[name]
+
+    def records(self) -> str:
+        """Return the bucket of the records, which every command of AWS needs.
+
+        Returns
+        -------
+        str
+            Its name.
+
+        Raises
+        ------
+        UsageError
+            kiln.toml names none.
+        """
+        if self.project.bucket is None:
+            raise UsageError(
+                "kiln.toml names no bucket for the records of AWS",
+                'add bucket = "..." under [project]: an S3 bucket of the account, with versioning on',
+            )
+        return self.project.bucket
+
+    def publication(self, name: str) -> Publish:
+        """Return where an image goes on AWS.
+
+        Parameters
+        ----------
+        name:
+            As in ``[image.NAME]``.
+
+        Returns
+        -------
+        Publish
+            What ``[image.NAME.publish]`` says.
+
+        Raises
+        ------
+        UsageError
+            There is no such image, or it goes nowhere.
+        """
+        publish = self.select(name).publish
+        if publish is None:
+            raise UsageError(
+                f"kiln.toml does not say where {name} goes on AWS",
+                f'add [image.{name}.publish] with regions = ["..."]',
+            )
+        return publish
 
     def demand(self, name: str) -> manifest.Demand:
         """Return what an image's driver is judged against.

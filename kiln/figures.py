@@ -23,10 +23,10 @@ from kiln import errors, paths
 from kiln.errors import KilnError, RefusedError
 from kiln.manifest import Strict
 
-NAME_PATTERN = r"^[a-z_]+(\.[a-z_]+)+$"
+NAME_PATTERN = r"^[a-z_]+(\.[a-z0-9_]+)+$"
 
 # A limit is a number or another figure: as many caught as there were.
-GOAL_PATTERN = r"^(reported|(<=|>=|=) (\d+(\.\d+)?|[a-z_]+(\.[a-z_]+)+))$"
+GOAL_PATTERN = r"^(reported|(<=|>=|=) (\d+(\.\d+)?|[a-z_]+(\.[a-z0-9_]+)+))$"
 
 START, END = "<!-- figures: make figures -->", "<!-- end of figures -->"
 """Between these lines of README.md stands the table."""

@@ -176,9 +176,11 @@ class Check(Strict):
 
 
 class Boot(Strict):
-    """Times of the proof's boot in seconds from the start of QEMU."""
+    """Times of the proof's boot in seconds from the start of QEMU, or from the request for an instance."""
 
-    accelerator: Literal["kvm", "tcg"] = Field(description="how the guest's code ran")
+    accelerator: Literal["kvm", "tcg", "ec2"] = Field(
+        description="how the guest's code ran; ec2 is an instance of an AMI"
+    )
     ssh: float = Field(description="first ssh command answered")
     running: float = Field(description="systemd reported running")
     ready: float | None = Field(description="/info/ answered 200, null for an image without a server")

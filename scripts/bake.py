@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kiln import config, manifest, paths
 from kiln.errors import KilnError
+from kiln.progress import Progress
 from scripts import (
     archive,
     base,
@@ -30,7 +31,6 @@ from scripts import (
     workspace,
 )
 from scripts.engine import need_root
-from scripts.progress import Progress
 
 KEPT_LOGS = 10
 

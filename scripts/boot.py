@@ -6,10 +6,10 @@ import shlex
 import time
 
 from kiln import paths
+from kiln.progress import Progress
 from scripts import images, versions, workspace
 from scripts.engine import need_root
 from scripts.guest import Guest
-from scripts.progress import Progress
 
 
 def run(image: str, version: str | None = None, ssh_port: int = 0, http_port: int = 0) -> None:

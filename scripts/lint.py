@@ -80,7 +80,7 @@ def _generated(file: str, module: str) -> Callable[[Path], Iterable[Command]]:
 def _shell(root: Path) -> Iterable[Command]:
     files = (
         path
-        for folder in _there(root, ".ci", "scripts", "ansible", "molecule", "tests")
+        for folder in _there(root, ".ci", "scripts", "launch", "ansible", "molecule", "tests")
         for path in sorted((root / folder).rglob("*"))
         if path.is_file() and _is_shell(path)
     )
@@ -104,7 +104,7 @@ def _packer(root: Path) -> Iterable[Command]:
         yield ["packer", "fmt", "-check", "-diff", str(path.relative_to(root))]
 
 
-_PYTHON = ("kiln", "scripts", "tests", "molecule", "ansible")
+_PYTHON = ("kiln", "launch", "scripts", "tests", "molecule", "ansible")
 _YAML = ("ansible", "molecule", ".config", ".pre-commit-config.yaml")
 
 LINTERS: tuple[Linter, ...] = (
@@ -112,7 +112,7 @@ LINTERS: tuple[Linter, ...] = (
         "ansible-lint",
         _on("ansible-lint", "--offline", "--profile=production", "-q", over=("ansible", "molecule")),
     ),
-    Linter("mypy", _on("mypy", over=("kiln", "scripts"))),
+    Linter("mypy", _on("mypy", over=("kiln", "launch", "scripts"))),
     Linter("packer", _packer),
     Linter("role README", _generated("scripts/role_readme.py", "scripts.role_readme")),
     Linter("ruff check", _on("ruff", "check", "--quiet", over=_PYTHON)),

@@ -1,4 +1,7 @@
-"""kiln prove: check a version's root, boot its disk, use its server, and write down what came of it."""
+"""kiln prove: check a version's root, boot its disk, use its server, and write down what came of it.
+
+With a :class:`kiln.remote.Remote` the live checks run there, on an instance of its AMI, and not in QEMU.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,22 @@ from pathlib import Path
 
 from kiln import config, figures, manifest, paths
 from kiln.errors import KilnError, RefusedError
+from kiln.progress import Progress
+from kiln.remote import Remote
 from scripts import checks, engine, images, imds, layer, native, proc, verdicts, versions, workspace
+from scripts.elsewhere import Host
 from scripts.guest import Guest
-from scripts.progress import Progress
 
 SERVER_ROLE = "monai_label"
 """Images with this role have a server to be used by the real client."""
 
 
-def run(image: str, version: str | None = None, config_path: Path | None = None) -> None:
+def run(
+    image: str,
+    version: str | None = None,
+    config_path: Path | None = None,
+    remote: Remote | None = None,
+) -> None:
     """Prove a version that was baked.
 
     Parameters
@@ -33,6 +43,8 @@ def run(image: str, version: str | None = None, config_path: Path | None = None)
         Which one; by default the newest, proven or not.
     config_path:
         kiln.toml, by default the checkout's.
+    remote:
+        Where it runs already, as an instance of its AMI; by default it is booted here.
 
     Raises
     ------
@@ -54,7 +66,34 @@ def run(image: str, version: str | None = None, config_path: Path | None = None)
     with workspace.claim(folder):
         workspace.sweep(folder)
         with Progress(f"kiln prove {image}@{place.name}") as progress, workspace.workspace(folder) as work:
-            prove(place, folder, work, progress, demand)
+            prove(place, folder, work, progress, demand, remote)
+
+
+def look(image: str, version: str | None = None) -> None:
+    """See that a version can be proven at all, before something is started that costs money.
+
+    Parameters
+    ----------
+    image, version:
+        As of :func:`run`.
+
+    Raises
+    ------
+    UsageError
+        We are not root.
+    KilnError
+        There is no such version, or it has no root any more.
+    """
+    engine.need_root("kiln prove")
+    made = versions.every(paths.build_dir() / image)
+    _whole(made[-1] if version is None and made else images.resolve(image, version))
+
+
+def _whole(version: Path) -> None:
+    if not (version / "root").is_dir():
+        raise KilnError(
+            f"{version} has no root folder any more", "old versions keep their disk only: bake again"
+        )
 
 
 def _asked(written: manifest.Manifest, demand: manifest.Demand | None) -> manifest.Demand | None:
@@ -95,6 +134,7 @@ class _Run:
     progress: Progress
     written: manifest.Manifest
     demand: manifest.Demand | None
+    remote: Remote | None = None
     found: list[manifest.Check] = field(default_factory=list)
     booted: manifest.Boot | None = None
 
@@ -166,19 +206,7 @@ def _guest(run: _Run, has_server: bool, reference: Path) -> None:
             if has_server:
                 guest.wait_ready()
             run.booted = guest.boot()
-        with progress.stage("live"):
-            run.found += checks.run(
-                "live",
-                checks.roles(written.facts),
-                run.version / "proof-live.xml",
-                run.log,
-                options=[f"--ssh-config={guest.ssh_config}", f"--hosts=ssh://{guest.HOST}"],
-                env={"KILN_VERSION": written.version, "KILN_ROOT": str(run.root)},
-            )
-            progress.detail(f"{sum(c.stage == 'live' for c in run.found)} checks")
-        if has_server:
-            with progress.stage("client"):
-                _client(run, guest.url, reference)
+        _live(run, guest, has_server, reference)
         with progress.stage("shutdown"):
             first = guest.run(verdicts.IDENTITY)
             ended = guest.stop()
@@ -197,6 +225,34 @@ def _guest(run: _Run, has_server: bool, reference: Path) -> None:
     )
     for name, wrong in verdicts.BOOTS.items():
         run.attempt("boot", name, partial(wrong, seen))
+
+
+def _elsewhere(run: _Run, remote: Remote, has_server: bool, reference: Path) -> None:
+    """Check an instance of the version's AMI live, and use its server; whoever started it ends it."""
+    with Host(remote, run.work, run.progress.detail) as host:
+        with run.progress.stage("boot"):
+            host.wait_ssh()
+            host.wait_running()
+            if has_server:
+                host.wait_ready()
+            run.booted = host.boot()
+        _live(run, host, has_server, reference)
+
+
+def _live(run: _Run, host: Guest | Host, has_server: bool, reference: Path) -> None:
+    with run.progress.stage("live"):
+        run.found += checks.run(
+            "live",
+            checks.roles(run.written.facts),
+            run.version / "proof-live.xml",
+            run.log,
+            options=[f"--ssh-config={host.ssh_config}", f"--hosts=ssh://{host.HOST}"],
+            env={"KILN_VERSION": run.written.version, "KILN_ROOT": str(run.root)},
+        )
+        run.progress.detail(f"{sum(c.stage == 'live' for c in run.found)} checks")
+    if has_server:
+        with run.progress.stage("client"):
+            _client(run, host.url, reference)
 
 
 def session(url: str, folder: Path, log: Path) -> None:
@@ -239,7 +295,12 @@ def _client(run: _Run, url: str, reference: Path) -> None:
 
 
 def prove(
-    version: Path, folder: Path, work: Path, progress: Progress, demand: manifest.Demand | None
+    version: Path,
+    folder: Path,
+    work: Path,
+    progress: Progress,
+    demand: manifest.Demand | None,
+    remote: Remote | None = None,
 ) -> None:
     """Prove a version; ``latest`` moves to it if every check passes.
 
@@ -255,6 +316,8 @@ def prove(
         Where it is shown.
     demand:
         What kiln.toml asks; passed over for an image without driver and instance types.
+    remote:
+        As of :func:`run`.
 
     Raises
     ------
@@ -268,11 +331,8 @@ def prove(
     # Before the first of them runs: one that is edited meanwhile makes the proof out of date.
     checks_digest = checks.digest()
     written = versions.read(version)
-    if not (version / "root").is_dir():
-        raise KilnError(
-            f"{version} has no root folder any more", "old versions keep their disk only: bake again"
-        )
-    run = _Run(version, work, progress, written, _asked(written, demand))
+    _whole(version)
+    run = _Run(version, work, progress, written, _asked(written, demand), remote)
     has_server = SERVER_ROLE in written.facts.roles
     # An earlier proof stands until this one is written; its details do not.
     for old in version.glob("proof-*.xml"):
@@ -290,7 +350,10 @@ def prove(
             if has_server:
                 with progress.stage("native"):
                     native.reference(run.root, work.name, reference)
-            _guest(run, has_server, reference)
+            if remote is None:
+                _guest(run, has_server, reference)
+            else:
+                _elsewhere(run, remote, has_server, reference)
         except KilnError as error:
             run.found.append(checks.failed("boot", "guest", f"could not run: {error.what}"))
     seconds = time.monotonic() - start
@@ -302,7 +365,7 @@ def prove(
         checks_digest=checks_digest,
         started=started,
         seconds=round(seconds, 2),
-        machine=_machine(run.booted),
+        machine=remote.machine if remote else _machine(run.booted),
         verdict="refused" if run.refused() else "passed",
         demand=run.demand,
         boot=run.booted,
@@ -326,7 +389,7 @@ def prove(
             progress.say(f"{check.outcome}  {check.id}: {check.message}")
     versions.set_latest(folder, version.name)
     progress.say(f"proven: {len(run.found)} checks passed in {seconds:.0f} s; latest is {version.name}")
-    if has_server and run.booted is not None and run.booted.ready:
+    if has_server and remote is None and run.booted is not None and run.booted.ready:
         command = f"kiln prove {written.image}@{written.version}"
         figures.write("proof.checks", len(run.found), command)
         figures.write("proof.seconds_over_boot", round(seconds / run.booted.ready, 3), command)

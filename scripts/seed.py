@@ -36,6 +36,30 @@ def keypair(folder: Path) -> Path:
     return key
 
 
+def user_data(public_key: str) -> str:
+    """Return what makes the user at a first boot, whatever brings it there.
+
+    Parameters
+    ----------
+    public_key:
+        Key that may log in as ``kiln``, who may do anything by sudo.
+
+    Returns
+    -------
+    str
+        For cloud-init.
+    """
+    user = {
+        "name": USER,
+        "shell": "/bin/bash",
+        "sudo": "ALL=(ALL) NOPASSWD:ALL",
+        "lock_passwd": True,
+        "ssh_authorized_keys": [public_key.strip()],
+    }
+    # JSON is YAML, and no value can break out of it.
+    return "#cloud-config\n" + json.dumps({"users": [user], "ssh_pwauth": False})
+
+
 def make(folder: Path, instance_id: str, public_key: str) -> Path:
     """Make the seed disk.
 
@@ -58,17 +82,9 @@ def make(folder: Path, instance_id: str, public_key: str) -> Path:
     KilnError
         xorriso is missing or failed.
     """
-    user = {
-        "name": USER,
-        "shell": "/bin/bash",
-        "sudo": "ALL=(ALL) NOPASSWD:ALL",
-        "lock_passwd": True,
-        "ssh_authorized_keys": [public_key.strip()],
-    }
     documents = {
         "meta-data": json.dumps({"instance-id": instance_id, "local-hostname": "kiln"}),
-        # JSON is YAML, and no value can break out of it.
-        "user-data": "#cloud-config\n" + json.dumps({"users": [user], "ssh_pwauth": False}),
+        "user-data": user_data(public_key),
     }
     files = []
     for name, text in documents.items():

@@ -1,4 +1,4 @@
-"""One ssh connection to a guest of this machine, which all commands share."""
+"""One ssh connection to a guest of this machine, or to a host elsewhere, which all commands share."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ from scripts import proc
 HOST = "guest"
 """Name of the guest in the configuration."""
 
+LOOPBACK = "127.0.0.1"
+
+_UNKNOWN = {"StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null"}
+_FIRST = {"StrictHostKeyChecking": "accept-new"}
+
 KNOCK_SECONDS = 5.0
 """How long a first greeting may take before another connection is tried."""
 
@@ -22,7 +27,7 @@ SOCKET_PATH_MAX = 90
 
 
 class Connection:
-    """A connection to a port of 127.0.0.1 behind which sshd will come up.
+    """A connection to a port behind which sshd will come up, of 127.0.0.1 where nothing else is said.
 
     A handshake costs an emulated guest seconds: one connection is kept open and all others go through it.
     The kernel ends it with the thread that opened it.
@@ -39,6 +44,11 @@ class Connection:
         Private key of that user.
     hint:
         What to do about a command that failed.
+    address:
+        Where the port is. Elsewhere than on this machine the first host key that is seen is the only one that
+        is taken.
+    proxy:
+        Command through which ssh reaches it, with ssh's own placeholders; empty where there is a direct way.
 
     Attributes
     ----------
@@ -46,8 +56,20 @@ class Connection:
         OpenSSH configuration with the one host ``guest``.
     """
 
-    def __init__(self, folder: Path, port: int, user: str, key: Path, hint: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        user: str,
+        key: Path,
+        hint: str,
+        *,
+        address: str = LOOPBACK,
+        proxy: str = "",
+    ) -> None:
+        self.address = address
         self.port = port
+        self._proxy = proxy
         self.hint = hint
         # A long path does without a shared connection.
         self._control = control if len(str(control := folder / "ssh")) <= SOCKET_PATH_MAX else None
@@ -55,21 +77,26 @@ class Connection:
         self._knock: socket.socket | None = None
         self._knocked = 0.0
         options = {
-            "HostName": "127.0.0.1",
+            "HostName": address,
             "Port": str(port),
             "User": user,
             "IdentityFile": f'"{key}"',
             "IdentitiesOnly": "yes",
             "PasswordAuthentication": "no",
-            # The guest makes its host key at this very boot, and nobody else is on this port.
-            "StrictHostKeyChecking": "no",
-            "UserKnownHostsFile": "/dev/null",
+            # The guest makes its host key at this very boot, and nobody else is on this machine's port.
+            **(
+                _UNKNOWN
+                if address == LOOPBACK
+                else _FIRST | {"UserKnownHostsFile": f'"{folder}/known_hosts"'}
+            ),
             "LogLevel": "ERROR",
             "ConnectTimeout": "60",
             "ServerAliveInterval": "30",
             "ServerAliveCountMax": "10",
             "ControlMaster": "no",
         }
+        if proxy:
+            options["ProxyCommand"] = proxy
         if self._control is not None:
             options["ControlPath"] = f'"{self._control}"'
         self.config = folder / "ssh_config"
@@ -106,11 +133,15 @@ class Connection:
 
     def _listens(self) -> bool:
         """Whether sshd greets: QEMU takes connections long before the guest does, and says nothing."""
+        if self._proxy:
+            return True  # only ssh itself knows the way
         if self._knock is None or time.monotonic() - self._knocked > KNOCK_SECONDS:
             self._forget_knock()
             self._knocked = time.monotonic()
             try:
-                self._knock = socket.create_connection(("127.0.0.1", self.port), timeout=0.25)
+                self._knock = socket.create_connection(
+                    (self.address, self.port), timeout=0.25 if self.address == LOOPBACK else KNOCK_SECONDS
+                )
             except OSError:
                 return False
         try:

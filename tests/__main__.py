@@ -13,6 +13,8 @@ STEPS: tuple[tuple[str, list[str]], ...] = (
     ("lint", [sys.executable, "-m", "scripts.lint"]),
     # The first test that a newcomer sees takes seconds; a broken unit must not cost a bake.
     ("unit tests", [sys.executable, "-m", "pytest", "-q", "-n", "auto", "tests/unit"]),
+    # An emulator for each worker.
+    ("launchers", [sys.executable, "-m", "pytest", "-q", "-n", "auto", "-m", "not root", "tests/aws"]),
     # Ends at once where a proven image of the same inputs is there.
     ("one proven image", [str(BIN / "kiln"), "bake", "monai-label"]),
     (
@@ -23,6 +25,8 @@ STEPS: tuple[tuple[str, list[str]], ...] = (
             # Emulation and containers side by side, see tests/conftest.py.
             *("-n", "2", "--dist", "loadscope"),
             *("tests/guest", "tests/molecule", "tests/defects", "tests/accidents", "tests/benchmarks"),
+            # Those of the launchers that need a container on the image's root.
+            *("tests/aws/test_packer.py", "tests/aws/test_prove_host.py"),
             # Last: what the bake and the scenarios ran is noted by then.
             "tests/coverage",
         ],

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from kiln.manifest import SCHEMAS
+from kiln.manifest import SCHEMAS, Strict
+from kiln.published import Published
 
 FOLDER = Path(__file__).parent
+
+MODELS: dict[str, type[Strict]] = {**SCHEMAS, "published": Published}
+"""Name → model of each file of the contract that is JSON of ours."""
 
 
 def files() -> dict[Path, str]:
@@ -20,14 +24,14 @@ def files() -> dict[Path, str]:
     """
     return {
         FOLDER / f"{name}.schema.json": json.dumps(_schema(name), indent=1, ensure_ascii=False) + "\n"
-        for name in SCHEMAS
+        for name in MODELS
     }
 
 
 def _schema(name: str) -> dict[str, object]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **SCHEMAS[name].model_json_schema(mode="serialization"),
+        **MODELS[name].model_json_schema(mode="serialization"),
     }
 
 

@@ -22,7 +22,7 @@ def run() -> None:
         for path, text in schemas.files().items():
             path.write_text(text)
     elif stale := schemas.stale():
-        what = f"{', '.join(stale)} is not what kiln/manifest.py says"
+        what = f"{', '.join(stale)} is not what its model says"
         raise errors.KilnError(what, "run: .venv/bin/python -m kiln.schemas")
 
 

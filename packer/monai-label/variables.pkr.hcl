@@ -98,6 +98,58 @@ variable "subnet_id" {
   default     = ""
 }
 
+variable "project" {
+  type        = string
+  description = "Prefix of the AMI's name, as [project] of kiln.toml has it."
+  default     = "kiln"
+}
+
+variable "ssh_interface" {
+  type        = string
+  description = "How Packer reaches the instance: private_ip from inside the VPC; session_manager opens no port, but Debian's AMI has no SSM agent, so user_data_file has to install one."
+  default     = "private_ip"
+  validation {
+    condition     = regex_replace(var.ssh_interface, "^(session_manager|private_ip|public_ip|private_dns|public_dns)$", "") == ""
+    error_message = "The interface is session_manager, private_ip, public_ip, private_dns or public_dns."
+  }
+}
+
+variable "iam_instance_profile" {
+  type        = string
+  description = "Instance profile for Session Manager; empty makes one for the bake, which needs iam:CreateRole."
+  default     = ""
+}
+
+variable "user_data_file" {
+  type        = string
+  description = "User data of the instance; empty is none. For Session Manager a script that installs the SSM agent from a package whose checksum it knows."
+  default     = ""
+}
+
+variable "ssh_host" {
+  type        = string
+  description = "Host through which ssh reaches the instance, a bastion's tunnel for one; empty takes its address."
+  default     = ""
+}
+
+variable "ssh_port" {
+  type        = number
+  description = "Port of its sshd."
+  default     = 22
+}
+
+variable "ec2_endpoint" {
+  type        = string
+  description = "Another endpoint of EC2, as of a VPC or of tests/emulator; empty takes the region's."
+  default     = ""
+}
+
+variable "poll_seconds" {
+  type        = number
+  description = "Seconds between two looks at an instance or AMI that is not ready yet."
+  default     = 30
+}
+
 variable "root_gb" {
   type        = number
   description = "Size of the root volume in GiB."

@@ -29,6 +29,10 @@ STEPS: tuple[tuple[str, list[str], dict[str, str]], ...] = (
     ),
     ("bake by Docker", [PYTHON, "-m", "tests.benchmarks.bake_by_docker"], {}),
     ("task coverage", [PYTHON, "-m", "tests.benchmarks.task_coverage"], {}),
+    ("upload", [PYTHON, "-m", "tests.benchmarks.upload"], {}),
+    ("publish to many regions", [PYTHON, "-m", "tests.benchmarks.publish_regions"], {}),
+    ("apply over API", [PYTHON, "-m", "tests.benchmarks.apply_over_api"], {}),
+    ("requests validated", [PYTHON, "-m", "tests.benchmarks.requests_validated"], {}),
     ("figures", [PYTHON, "-m", "kiln.figures"], {}),
 )
 

@@ -25,8 +25,8 @@ import yaml
 
 from kiln import config, errors, figures, paths
 from kiln.errors import KilnError
+from kiln.progress import Progress
 from scripts import archive, bake, base, dpkg, driver, inputs, mirrors, workspace
-from scripts.progress import Progress
 from tests.benchmarks import lock_parts
 
 IMAGE = "monai-label"

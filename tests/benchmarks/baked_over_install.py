@@ -17,8 +17,8 @@ from pathlib import Path
 
 from kiln import config, errors, figures, paths
 from kiln.errors import KilnError
+from kiln.progress import Progress
 from scripts import archive, base, images, inputs, native, port, versions, workspace
-from scripts.progress import Progress
 from tests.benchmarks import machine
 
 IMAGE = "monai-label"

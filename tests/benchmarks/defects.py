@@ -14,9 +14,9 @@ from pathlib import Path
 
 from kiln import errors, figures, paths
 from kiln.errors import KilnError, UsageError
+from kiln.progress import Progress
 from scripts import workspace
 from scripts.guest import Guest
-from scripts.progress import Progress
 from tests.defects import boot_rows, boots, campaign, client, guests, live, proof, rows, tables
 from tests.defects.defect import Defect, Row, wrong
 

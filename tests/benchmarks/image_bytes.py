@@ -15,8 +15,8 @@ from pathlib import Path
 
 from kiln import config, errors, figures, paths
 from kiln.errors import KilnError
+from kiln.progress import Progress
 from scripts import archive, base, distributions, dpkg, driver, images, inputs, tree, versions, workspace
-from scripts.progress import Progress
 from tests.benchmarks import lock_parts, machine
 
 IMAGE = "monai-label"

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from kiln import errors, figures, paths
 from kiln.errors import KilnError
+from kiln.progress import Progress
 from scripts import facts, images, versions, workspace
 from scripts.guest import Guest
-from scripts.progress import Progress
 
 IMAGE = "monai-label"
 COMMAND = "make bench (tests/benchmarks/readahead.py)"

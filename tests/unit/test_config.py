@@ -7,13 +7,15 @@ import re
 import shutil
 from datetime import date
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
-from kiln import config, mistakes, paths
+from kiln import appstream, config, mistakes, paths
 from kiln.errors import UsageError
 
 GOOD = """\
@@ -148,6 +150,164 @@ def test_mistakes(folder: Path, old: str, new: str, line: int, what: str, hint: 
     assert hint in error.hint
 
 
+AWS = """\
+[project]
+name = "kiln"
+owner = "imaging"
+bucket = "kiln-records"
+
+[image.monai-label.publish]
+regions = ["us-east-1", "eu-west-1"]
+share_with = ["222233334444"]
+kms_key = "alias/kiln"
+keep = 3
+
+[target.annotators]
+image = "monai-label"
+channel = "stable"
+region = "us-east-1"
+group = "kiln-annotators"
+min_healthy = 100
+checkpoints = [20, 100]
+
+[target.readers]
+image = "monai-label"
+channel = "dev"
+region = "us-east-1"
+fleet = "kiln-readers"
+"""
+
+# As MISTAKES, of AWS. What pydantic calls the kind of a value ("group", "str") must appear nowhere.
+AWS_MISTAKES = [
+    ('"kiln-records"', '"Kiln"', 4, "project.bucket is 'Kiln': it must match", 'bucket = "kiln-records-'),
+    ("regions =", "region =", 7, "unknown key image.monai-label.publish.region", "did you mean 'regions'?"),
+    (
+        '["us-east-1", "eu-west-1"]',
+        "[]",
+        7,
+        "publish.regions is []: nothing is in it",
+        'regions = ["us-east-1"',
+    ),
+    ('"eu-west-1"]', '"ireland"]', 7, "publish.regions[2] is 'ireland': it must match", "regions = ["),
+    ('"eu-west-1"]', '"us-east-1"]', 7, "publish.regions: a region stands twice", "name each region once"),
+    (
+        '"222233334444"',
+        "222233334444",
+        8,
+        "publish.share_with[1] is 222233334444: not text",
+        "share_with = [",
+    ),
+    ('"222233334444"', '"all"', 8, "publish.share_with[1] is 'all': it must match", "an image is private"),
+    ('kms_key = "alias/kiln"', "", 6, "publish: share_with needs kms_key", 'add kms_key = "alias/...'),
+    ('"alias/kiln"', "3", 9, "publish.kms_key is 3: not text in quotes", 'kms_key = "alias/kiln"'),
+    (
+        '"alias/kiln"',
+        '{ us-east-1 = "k" }',
+        9,
+        "publish.kms_key: it has no key for eu-west-1",
+        "a key, or one",
+    ),
+    ('"alias/kiln"', "{ us-east-1 = 3 }", 9, "publish.kms_key.us-east-1 is 3: not text", "customer key"),
+    ("keep = 3", "keep = 0", 10, "publish.keep is 0: less than 1", "keep = 5"),
+    ("keep = 3", 'encrypt = "no"', 10, "publish.encrypt is 'no': neither true nor false", "encrypt = false"),
+    ("keep = 3", "encrypt = false", 9, "publish.kms_key: kms_key without encryption", "take one of the two"),
+    ("checkpoints =", "checkpoint =", 18, "unknown key target.annotators.checkpoint", "mean 'checkpoints'?"),
+    ("[20, 100]", "[20, 50]", 18, "annotators.checkpoints: checkpoints must end at 100", "append 100"),
+    ("[20, 100]", "[20, 100, 200]", 18, "annotators.checkpoints[3] is 200: more than 100", "checkpoints = ["),
+    (
+        "[20, 100]",
+        "[50, 20, 100]",
+        18,
+        "annotators.checkpoints: checkpoints must rise",
+        "write [20, 50, 100]",
+    ),
+    ("[20, 100]", "100", 18, "annotators.checkpoints is 100: not a list", "checkpoints = [20, 50, 100]"),
+    ("min_healthy = 100", "min_healthy = 101", 17, "annotators.min_healthy is 101: more than 100", "= 100"),
+    ("min_healthy = 100", "min_healthy = 50", 17, "max_healthy may be 100 more", "set max_healthy = 150"),
+    ("min_healthy = 100", "max_healthy = 100", 17, "leave no instance to replace", "raise max_healthy"),
+    ('group = "kiln-annotators"', "", 12, "target.annotators: it names no group and no fleet", "add group ="),
+    ('group = "kiln-annotators"', 'grop = "x"', 16, "unknown key target.annotators.grop", "mean 'group'?"),
+    ('fleet = "kiln-readers"', 'flet = "x"', 24, "unknown key target.readers.flet", "mean 'fleet'?"),
+    ('fleet = "kiln-readers"', 'fleet = "-"', 24, "target.readers.fleet is '-'", 'fleet = "kiln-readers"'),
+    ('fleet = "kiln-readers"', 'fleet = "a"\ngroup = "b"', 24, "group or a fleet, and both", "take one away"),
+    (
+        'fleet = "kiln-readers"',
+        'fleet = "a"\nalarms = []',
+        25,
+        "unknown key target.readers.alarms",
+        "keys here",
+    ),
+    (
+        'fleet = "kiln-readers"',
+        'fleet = "a"\nview = "X"',
+        25,
+        "target.readers.view is 'X'",
+        "'APP' or 'DESKTOP'",
+    ),
+    ('channel = "dev"', "channel = 3", 22, "target.readers.channel is 3: not text", 'channel = "stable"'),
+    ('channel = "dev"', "", 20, "target.readers.channel is missing", 'add channel = "stable"'),
+    (
+        "[target.readers]",
+        "[target.Readers]",
+        20,
+        "target.Readers is 'Readers': it must match",
+        "small letters",
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "line", "what", "hint"), AWS_MISTAKES)
+def test_mistakes_of_aws(folder: Path, old: str, new: str, line: int, what: str, hint: str) -> None:
+    assert AWS.count(old) == 1
+    error = refused(folder, AWS.replace(old, new))
+    assert error.what.startswith(f"{folder / 'kiln.toml'}:{line}: ")
+    assert what in error.what
+    assert hint in error.hint
+    assert "[target." not in error.hint and ".NAME]" not in error.hint
+
+
+def test_a_target_of_an_image_that_is_not_here(folder: Path) -> None:
+    head, _, tail = AWS.rpartition('image = "monai-label"')
+    error = refused(folder, head + 'image = "monai-lable"' + tail)
+    assert "kiln.toml:21: target.readers.image: this file has no image 'monai-lable'" in error.what
+    assert error.hint == "did you mean 'monai-label'? images: monai-label"
+
+
+def test_what_aws_has_comes_as_it_is_written(folder: Path) -> None:
+    read = load(folder, AWS)
+    assert read.records() == "kiln-records"
+    assert read.publication("monai-label").regions == ["us-east-1", "eu-west-1"]
+    group, fleet = read.aim("annotators"), read.aim("readers")
+    assert isinstance(group, config.GroupTarget) and group.checkpoints == [20, 100]
+    assert isinstance(fleet, config.FleetTarget) and fleet.fleet == "kiln-readers"
+    with pytest.raises(UsageError) as caught:
+        read.aim("annotator")
+    assert caught.value.hint == "did you mean 'annotators'? targets: annotators, readers"
+
+
+def test_the_examples_in_kiln_toml_hold(folder: Path) -> None:
+    """Whoever takes the # away must get what stands beside it."""
+    own = (paths.ROOT / "kiln.toml").read_text()
+    text = re.sub(r"^# (?=\[|[a-z_]+ = )", "", own, flags=re.MULTILINE)
+    assert text.count("\n[") > own.count("\n[")
+    (folder / "ansible/playbooks/slicer.yml").touch()
+    (folder / "packer/slicer").mkdir(exist_ok=True)
+    read = load(folder, text)
+    assert set(read.target) == {"annotators", "readers"}
+    assert read.records()
+
+
+def test_what_aws_needs_and_kiln_toml_lacks_is_told(folder: Path) -> None:
+    read = load(folder, GOOD)
+    with pytest.raises(UsageError, match="names no bucket"):
+        read.records()
+    with pytest.raises(UsageError, match="does not say where monai-label goes"):
+        read.publication("monai-label")
+    with pytest.raises(UsageError) as caught:
+        read.aim("annotators")
+    assert caught.value.hint == "there are no targets"
+
+
 SERVER = {"app": 'app = "radiology"', "models": 'models = ["deepedit"]', "weights": 'weights = "random"'}
 
 
@@ -275,10 +435,22 @@ def test_line_of_finds_every_key_of_every_document(data: st.DataObject) -> None:
 
 
 def test_every_field_is_described_and_has_an_example() -> None:
-    for model in (config.Project, config.Image, config.Waiver):
+    aws = (config.Publish, config.GroupTarget, config.FleetTarget)
+    streamed = (appstream.Appstream, appstream.Application, appstream.Builder)
+    for model in (config.Project, config.Image, config.Waiver, *aws, *streamed):
         for name, field in model.model_fields.items():
             assert field.description, name
-            assert field.examples, name
+            tables = ("Publish", "Appstream", "Builder", "Application")
+            assert field.examples or any(each in str(field.annotation) for each in tables), name
+
+
+def test_every_example_is_taken() -> None:
+    """An example is offered to whoever has it wrong: it must be right."""
+    for model in (config.Publish, config.GroupTarget, config.FleetTarget, appstream.Builder):
+        for field in model.model_fields.values():
+            taken = TypeAdapter(Annotated[(field.annotation, *field.metadata, "an example")])
+            for example in field.examples or []:
+                taken.validate_python(example, strict=True)
 
 
 def test_what_was_written_is_told_before_a_default_place_that_is_not_there(tmp_path: Path) -> None:

@@ -22,7 +22,11 @@ class Rule:
 
 
 RULES = (
-    Rule("kiln", ("scripts", "launch", "tests", "boto3", "botocore", "podman"), frozenset({"kiln/cli.py"})),
+    Rule(
+        "kiln",
+        ("scripts", "launch", "tests", "boto3", "botocore", "podman"),
+        frozenset({"kiln/cli.py", "kiln/cli_aws.py"}),
+    ),
     Rule("scripts", ("launch", "tests", "boto3", "botocore")),
     Rule("launch", ("scripts", "tests")),
 )

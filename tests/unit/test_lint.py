@@ -24,6 +24,7 @@ COPIED = (
     "ansible",
     "ansible.cfg",
     "kiln",
+    "launch",
     "packer",
     "pyproject.toml",
     "scripts",

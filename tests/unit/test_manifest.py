@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +12,45 @@ import pytest
 from pydantic import ValidationError
 
 from kiln import manifest, schemas
+from kiln.published import Published
 from tests.unit import contract
+
+PUBLISHED = Published(
+    contract=1,
+    image="tiny",
+    version=contract.VERSION,
+    manifest_digest=contract.DIGEST,
+    account="111122223333",
+    region="us-east-1",
+    ami="ami-0123456789abcdef0",
+    name=f"kiln-tiny-{contract.VERSION}",
+    snapshots=["snap-0123456789abcdef0"],
+    encrypted=True,
+    kms_key="arn:aws:kms:us-east-1:111122223333:key/1",
+    boot_mode="uefi",
+    made_by="ebs-direct",
+    copied_from=None,
+    run="publish-20260102T030405Z-abcdef",
+    time=datetime(2026, 1, 2, 4, tzinfo=UTC),
+)
 
 
 def documents(build: Path) -> dict[str, dict[str, Any]]:
     folder = contract.put(build, verdict="refused")
-    return {name: json.loads((folder / f"{name}.json").read_text()) for name in ("manifest", "proof")}
+    found = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("manifest", "proof")}
+    return {**found, "published": json.loads(PUBLISHED.model_dump_json())}
 
 
-@pytest.mark.parametrize("name", manifest.SCHEMAS)
+@pytest.mark.parametrize("name", schemas.MODELS)
 def test_what_is_written_is_read_back_and_suits_the_committed_schema(build: Path, name: str) -> None:
     document = documents(build)[name]
-    assert json.loads(manifest.SCHEMAS[name].model_validate(document).model_dump_json()) == document
+    assert json.loads(schemas.MODELS[name].model_validate(document).model_dump_json()) == document
     schema = json.loads((schemas.FOLDER / f"{name}.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(document, schema)
 
 
-@pytest.mark.parametrize("name", manifest.SCHEMAS)
+@pytest.mark.parametrize("name", schemas.MODELS)
 def test_model_and_schema_refuse_the_same(build: Path, name: str) -> None:
     document = documents(build)[name]
     schema = json.loads((schemas.FOLDER / f"{name}.schema.json").read_text())
@@ -40,7 +62,7 @@ def test_model_and_schema_refuse_the_same(build: Path, name: str) -> None:
     ]
     for each in broken:
         with pytest.raises(ValidationError):
-            manifest.SCHEMAS[name].model_validate(each)
+            schemas.MODELS[name].model_validate(each)
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(each, schema)
 
@@ -48,20 +70,20 @@ def test_model_and_schema_refuse_the_same(build: Path, name: str) -> None:
 def test_committed_schemas_are_those_of_the_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert schemas.stale() == []
     monkeypatch.setattr(schemas, "FOLDER", tmp_path)
-    assert schemas.stale() == ["manifest.schema.json", "proof.schema.json"]
+    assert schemas.stale() == [f"{name}.schema.json" for name in ("manifest", "proof", "published")]
     for path, text in schemas.files().items():
         path.write_text(text.replace("sha256", "sha-256"))
-    assert schemas.stale() == ["manifest.schema.json", "proof.schema.json"]
+    assert schemas.stale() == [f"{name}.schema.json" for name in ("manifest", "proof", "published")]
 
 
 def test_every_field_is_described() -> None:
     def undescribed(schema: dict[str, Any]) -> list[str]:
         return [name for name, field in schema.get("properties", {}).items() if not field.get("description")]
 
-    for model in manifest.SCHEMAS.values():
+    for model in schemas.MODELS.values():
         whole = model.model_json_schema()
         assert not undescribed(whole)
-        assert not [name for part in whole["$defs"].values() for name in undescribed(part)]
+        assert not [name for part in whole.get("$defs", {}).values() for name in undescribed(part)]
 
 
 def test_a_manifest_from_before_there_were_drivers_is_read() -> None:

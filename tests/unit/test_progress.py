@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from scripts.progress import Progress, clock
+from kiln.progress import Progress, clock
 
 
 def _progress() -> tuple[Progress, io.StringIO]:

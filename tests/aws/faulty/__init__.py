@@ -1,0 +1,1 @@
+"""Faults in every call of every command that changes something, each followed by the same command again."""

@@ -1,0 +1,1 @@
+"""Rollouts to a group, and what status says of it."""
