@@ -45,17 +45,6 @@ def test_help_names_every_command() -> None:
         assert kiln(name, "--help").returncode == 0
 
 
-def test_help_comes_at_once() -> None:
-    # The best of three: other work on the machine is not kiln's doing.
-    assert min(_seconds("--help") for _ in range(3)) < 0.5
-
-
-def _seconds(*arguments: str) -> float:
-    start = time.perf_counter()
-    assert kiln(*arguments).returncode == 0
-    return time.perf_counter() - start
-
-
 def test_the_command_line_loads_neither_side() -> None:
     probe = "import sys, kiln.cli; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
