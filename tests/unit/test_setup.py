@@ -52,7 +52,7 @@ def test_with_everything_there_it_is_silent_and_quick() -> None:
     start = time.perf_counter()
     done = setup()
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert time.perf_counter() - start < 1
+    assert time.perf_counter() - start < 5
 
 
 def test_it_is_silent_from_any_folder(tmp_path: Path) -> None:
