@@ -181,7 +181,9 @@ class Boot(Strict):
     accelerator: Literal["kvm", "tcg"] = Field(description="how the guest's code ran")
     ssh: float = Field(description="first ssh command answered")
     running: float = Field(description="systemd reported running")
-    ready: float | None = Field(description="/info/ answered 200, null for an image without a server")
+    ready: float | None = Field(
+        description="/readyz answered 200, /info/ before there was a gateway, null without a server"
+    )
 
 
 class Proof(Strict):

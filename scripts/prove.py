@@ -14,8 +14,8 @@ from pathlib import Path
 
 from kiln import config, figures, manifest, paths
 from kiln.errors import KilnError, RefusedError
-from scripts import checks, engine, images, imds, layer, native, proc, verdicts, versions, workspace
-from scripts.guest import Guest
+from scripts import checks, engine, images, imds, layer, native, proc, seed, verdicts, versions, workspace
+from scripts.guest import GATEWAY_ROLE, Guest
 from scripts.progress import Progress
 
 SERVER_ROLE = "monai_label"
@@ -159,7 +159,9 @@ def _guest(run: _Run, has_server: bool, reference: Path) -> None:
     disk, logs = run.version / written.disk.file, run.version / "logs"
     asked = run.work / "metadata.log"
     services = {imds.ADDRESS: imds.command(secrets.token_hex(), asked)}
-    with Guest(disk, run.work, logs / "serial.log", services=services, progress=progress.detail) as guest:
+    gateway = GATEWAY_ROLE in written.facts.roles
+    boot = partial(Guest, disk, run.work, gateway=gateway, progress=progress.detail)
+    with boot(logs / "serial.log", services=services) as guest:
         with progress.stage("boot"):
             guest.wait_ssh()
             guest.wait_running()
@@ -178,12 +180,12 @@ def _guest(run: _Run, has_server: bool, reference: Path) -> None:
             progress.detail(f"{sum(c.stage == 'live' for c in run.found)} checks")
         if has_server:
             with progress.stage("client"):
-                _client(run, guest.url, reference)
+                _client(run, guest, reference)
         with progress.stage("shutdown"):
             first = guest.run(verdicts.IDENTITY)
             ended = guest.stop()
     # On another snapshot: what the first boot made for itself, this one makes anew.
-    again = Guest(disk, run.work, logs / "serial-second.log", progress=progress.detail)
+    again = boot(logs / "serial-second.log")
     with progress.stage("second boot"), again:
         again.wait_ssh()
         second = again.run(verdicts.IDENTITY)
@@ -199,7 +201,7 @@ def _guest(run: _Run, has_server: bool, reference: Path) -> None:
         run.attempt("boot", name, partial(wrong, seen))
 
 
-def session(url: str, folder: Path, log: Path) -> None:
+def session(url: str, folder: Path, log: Path, login: seed.Login | None = None) -> None:
     """Have the real client work with a server.
 
     Parameters
@@ -210,6 +212,8 @@ def session(url: str, folder: Path, log: Path) -> None:
         Existing folder for what the client got.
     log:
         Gets what it writes.
+    login:
+        Who the client is, None where nobody has to log in.
 
     Raises
     ------
@@ -217,15 +221,18 @@ def session(url: str, folder: Path, log: Path) -> None:
         A call was not answered as it should.
     """
     annotate = Path(__file__).with_name("annotate.py")
-    proc.run([sys.executable, annotate, url, folder], log, what="the client's session", timeout=1800)
+    # By the environment: a command line is everybody's to read.
+    env = {**os.environ, **({"KILN_LOGIN": f"{login.name}:{login.password}"} if login else {})}
+    command: list[str | Path] = [sys.executable, annotate, url, folder]
+    proc.run(command, log, what="the client's session", env=env, timeout=1800)
 
 
-def _client(run: _Run, url: str, reference: Path) -> None:
+def _client(run: _Run, guest: Guest, reference: Path) -> None:
     mine = run.work / "client"
     mine.mkdir()
 
     def attempt() -> str:
-        session(url, mine, run.log)
+        session(guest.url, mine, run.log, guest.login)
         return ""
 
     run.attempt("client", "session", attempt)

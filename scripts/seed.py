@@ -1,15 +1,57 @@
-"""What a guest is told at its first boot: a NoCloud seed with one user and a key for this guest alone."""
+"""What a guest is told at its first boot: a NoCloud seed with one user and a key for this guest alone.
+
+An image with the gateway is told who may log in to its server as well, by a document of settings, as an
+instance is by its user data.
+"""
 
 from __future__ import annotations
 
 import json
+import secrets
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import bcrypt
 
 from scripts import proc
 
 USER = "kiln"
 LABEL = "CIDATA"
 """Label by which cloud-init knows the disk."""
+
+USERS = "/etc/kiln/auth/users"
+SETTINGS = "/etc/kiln/settings.toml"
+
+COST = 10
+"""Of bcrypt, the least that kiln-auth takes: the password is 128 random bits, and the processor emulated."""
+
+
+@dataclass(frozen=True)
+class Login:
+    """Who may log in to a guest's server.
+
+    Parameters
+    ----------
+    name, password:
+        As a client sends them.
+    """
+
+    name: str
+    password: str = field(repr=False)
+
+    @classmethod
+    def made(cls) -> Login:
+        """One for one guest alone."""
+        return cls(USER, secrets.token_urlsafe(16))
+
+    def files(self) -> list[dict[str, str]]:
+        """Entries of cloud-init's ``write_files``: the users first, since the document names them."""
+        hashed = bcrypt.hashpw(self.password.encode(), bcrypt.gensalt(COST)).decode()
+        texts = {
+            USERS: f"{self.name}:{hashed}:admin\n",
+            SETTINGS: f'schema = 1\n\n[auth]\nusers_file = "{USERS}"\n',
+        }
+        return [{"path": path, "permissions": "0600", "content": text} for path, text in texts.items()]
 
 
 def keypair(folder: Path) -> Path:
@@ -36,7 +78,7 @@ def keypair(folder: Path) -> Path:
     return key
 
 
-def make(folder: Path, instance_id: str, public_key: str) -> Path:
+def make(folder: Path, instance_id: str, public_key: str, login: Login | None = None) -> Path:
     """Make the seed disk.
 
     Parameters
@@ -47,6 +89,8 @@ def make(folder: Path, instance_id: str, public_key: str) -> Path:
         Another one than the image has seen makes cloud-init treat the boot as a first one.
     public_key:
         Key that may log in as ``kiln``, who may do anything by sudo.
+    login:
+        Who may log in to its server; None writes no settings, for an image that could not read them.
 
     Returns
     -------
@@ -65,10 +109,11 @@ def make(folder: Path, instance_id: str, public_key: str) -> Path:
         "lock_passwd": True,
         "ssh_authorized_keys": [public_key.strip()],
     }
+    told = {"users": [user], "ssh_pwauth": False, **({"write_files": login.files()} if login else {})}
     documents = {
         "meta-data": json.dumps({"instance-id": instance_id, "local-hostname": "kiln"}),
         # JSON is YAML, and no value can break out of it.
-        "user-data": "#cloud-config\n" + json.dumps({"users": [user], "ssh_pwauth": False}),
+        "user-data": "#cloud-config\n" + json.dumps(told),
     }
     files = []
     for name, text in documents.items():

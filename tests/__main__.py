@@ -22,7 +22,8 @@ STEPS: tuple[tuple[str, list[str]], ...] = (
             *(sys.executable, "-m", "pytest", "-v", "-ra"),
             # Emulation and containers side by side, see tests/conftest.py.
             *("-n", "2", "--dist", "loadscope"),
-            *("tests/guest", "tests/molecule", "tests/defects", "tests/accidents", "tests/benchmarks"),
+            *("tests/guest", "tests/molecule", "tests/server", "tests/gateway"),
+            *("tests/defects", "tests/accidents", "tests/benchmarks"),
             # Last: what the bake and the scenarios ran is noted by then.
             "tests/coverage",
         ],
