@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +24,12 @@ Entry = dict[str, Any]
 
 SAME = 60
 """Seconds within which an image that is given to the same client again needs no other note."""
+
+Lines = dict[str, tuple[Entry, bytes]]
+"""Image → its entry, and its line in the file."""
+
+HEAD_END = b', "objects": {'
+END = b"}}\n"
 
 NEW: Entry = {
     "name": "new-dataset",
@@ -83,6 +89,34 @@ def _later(old: Any, new: Any) -> Any:
     return old if between < 0 or (same and between < SAME) else new
 
 
+def _by_lines(raw: bytes, known: Lines) -> Entry | None:
+    """Return the content of a file that was written line by line, None where it was not.
+
+    Parameters
+    ----------
+    raw:
+        The file.
+    known:
+        Entries that are taken where their line is the same.
+    """
+    head, _, body = raw.partition(b"\n")
+    if not known or not head.endswith(HEAD_END) or not body.endswith(b"\n" + END):
+        return None
+    there = {line: image for image, (_, line) in known.items()}
+    objects: Entry = {}
+    try:
+        document: Entry = json.loads(head + b"}}")
+        for line in body[: -len(END) - 1].split(b",\n"):
+            image = there.get(line)
+            if image is None:
+                objects.update(json.loads(b"{" + line + b"}"))
+            else:
+                objects[image] = known[image][0]
+    except ValueError:
+        return None
+    return {**document, "objects": objects}
+
+
 @dataclass(frozen=True)
 class Index:
     """An index, which never changes.
@@ -93,13 +127,16 @@ class Index:
         The file's content. Nobody changes it.
     raw:
         The file as it was read, None for one that was not.
+    known:
+        Lines of an index that this one was made of.
     """
 
     document: Entry
     raw: bytes | None = None
+    known: Lines = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def parse(cls, raw: bytes | None, new: Mapping[str, Any] = NEW) -> Index:
+    def parse(cls, raw: bytes | None, new: Mapping[str, Any] = NEW, old: Index | None = None) -> Index:
         """Return the index of a file.
 
         Parameters
@@ -108,6 +145,9 @@ class Index:
             The file, None where there is none.
         new:
             What a new index begins with.
+        old:
+            An index whose entries are taken over where their lines are the same: a peer's save has changed
+            one of thousands.
 
         Raises
         ------
@@ -116,9 +156,12 @@ class Index:
         """
         if raw is None:
             return cls({**NEW, **new})
+        lines = old.lines if old is not None else {}
         try:
-            document = json.loads(raw)
-            for value in document["objects"].values():
+            document = _by_lines(raw, lines) or json.loads(raw)
+            for image, value in document["objects"].items():
+                if image in lines and lines[image][0] is value:
+                    continue
                 for part in (value["image"], *value.setdefault("labels", {}).values()):
                     part.setdefault("ext", "")
                     part.setdefault("info", {})
@@ -136,14 +179,30 @@ class Index:
         names.inside(document["images_dir"], "images_dir")
         if not names.inside(document["labels_dir"], "labels_dir"):
             raise StoreError(f"{FILE} has no folder for labels", 'set "labels_dir" in it to "labels"')
-        return cls(document, raw)
+        return cls(document, raw, lines)
+
+    @cached_property
+    def lines(self) -> Lines:
+        """Image → its entry and the line that holds it, where the entry is still the one of a line known."""
+        found: Lines = {}
+        for image, value in self.objects.items():
+            before = self.known.get(image)
+            if before is None or before[0] is not value:
+                before = value, f"{json.dumps(image)}: {json.dumps(value)}".encode()
+            found[image] = before
+        return found
 
     @cached_property
     def data(self) -> bytes:
         """The file that holds this index: an image on each line, which is quick to write and to compare."""
         head = {key: value for key, value in self.document.items() if key != "objects"}
-        rows = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in self.objects.items())
-        return f'{json.dumps(head)[:-1]}, "objects": {{\n{rows}\n}}}}\n'.encode()
+        rows = b",\n".join(line for _, line in self.lines.values())
+        return json.dumps(head)[:-1].encode() + HEAD_END + b"\n" + rows + b"\n" + END
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the file as it was read."""
+        return digest(self.raw)
 
     @property
     def objects(self) -> dict[str, Entry]:
@@ -176,11 +235,11 @@ class Index:
         return found
 
     def _with(self, objects: dict[str, Entry]) -> Index:
-        return Index({**self.document, "objects": objects})
+        return Index({**self.document, "objects": objects}, known=self.lines)
 
     def with_fields(self, **fields: str) -> Index:
         """Return an index with another name or description."""
-        return Index({**self.document, **fields})
+        return Index({**self.document, **fields}, known=self.lines)
 
     def with_image(self, image: str, new: Entry) -> Index:
         """Return an index with an image, whose labels stay."""

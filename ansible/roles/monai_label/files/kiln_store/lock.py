@@ -39,6 +39,9 @@ WAIT = 120.0
 """Seconds to wait for the lock: longer than a lease, so that a machine that vanished delays a save and does
 not fail it."""
 
+PAGE = 4096
+"""Bytes of a page, which is what is written of a file at least."""
+
 PAUSES = (0.001, 0.025)
 """Shortest and longest pause between two attempts in seconds. Waiting in the kernel would be no quicker: the
 NFS client polls as well, with pauses that grow to seconds."""
@@ -131,12 +134,15 @@ class Held:
         StoreError
             The lock has been lost to a lease that ran out. Nothing was moved.
         """
-        data = record.dump()
+        line = record.dump()
+        # Of one length as a rule: then the file's own entry does not change, and only its page is written.
+        data = line.ljust(-(-len(line) // PAGE) * PAGE)
         try:
             os.lseek(self._file, 0, os.SEEK_SET)
             put(self._file, data)
-            os.ftruncate(self._file, len(data))
-            os.fsync(self._file)
+            if os.fstat(self._file).st_size != len(data):
+                os.ftruncate(self._file, len(data))
+            os.fdatasync(self._file)
         except OSError as error:
             if error.errno not in (errno.EIO, errno.EBADF, errno.ENOLCK):
                 raise
@@ -144,6 +150,13 @@ class Held:
                 f"the lock of the studies folder was lost: {error.strerror}",
                 "save again; the connection to the file server was interrupted for longer than its lease",
             ) from error
+
+    def drop(self) -> None:
+        """Note that nothing was begun, if that can be noted: nobody then waits for what will not come."""
+        try:
+            os.ftruncate(self._file, 0)
+        except OSError:
+            pass
 
 
 class Lock:

@@ -10,15 +10,16 @@ The order of a save, each step durable before the next begins:
 
 1. the label is copied beside its place, under a name that nobody takes for a label, without the lock;
 2. under the lock, a label that it replaces gets a second name among the earlier versions;
-3. the new index is written beside the old one;
-4. the record of what is to be moved is noted in the lock file;
-5. the label is moved to its place, and the folder's names are made durable;
-6. the index is moved to its place, and so is that; only then does the save return.
+3. the new index is written beside the old one, and the record of what is to be moved in the lock file, both
+   made durable at once: a record counts only beside the index whose digest it names;
+4. the label is moved to its place, then the index to its own, and the names in both folders are made durable
+   at once; only then does the save return.
 
-A kill before 4 is complete leaves the old label and the old index, and after it the next holder of the lock
-ends the rest: the new label and the new index. A reader takes no lock. It sees an index that is whole, and
-files that are whole, for nothing is written in its place. Between 5 and 6 it may see a new label with what
-was known of the old one; only that.
+A kill before 3 is complete leaves the old label and the old index, and after it the next holder of the lock
+ends the rest: the new label and the new index. So it does where a power cut has kept one of the two moves of
+4 alone. A reader takes no lock. It sees an index that is whole, and files that are whole, for nothing is
+written in its place. Within 4 it may see a new label with what was known of the old one; only that, but for
+a power cut.
 
 What is left of killed writers (``.kiln-*.part``) is removed after a day.
 """
@@ -58,6 +59,17 @@ SWEEP = 3600.0
 """Seconds between two sweeps of a process."""
 
 Moves = list[list[str]]
+
+
+def folder(path: str) -> str:
+    """Folder of a path that is relative to the studies folder."""
+    return path.rpartition("/")[0]
+
+
+def fresh(move: list[str]) -> bool:
+    """Whether a move is one of a new file to its place. Its first name is used once: while it is there, the
+    move is still to be made."""
+    return move[0].rpartition("/")[2].startswith(PART)
 
 
 Arguments = ParamSpec("Arguments")
@@ -159,7 +171,7 @@ class Store:
         """Return the index of a file that was read at some time, and keep it if no newer one is known."""
         known = self._index
         if known is None or known.raw is None or known.raw != raw:
-            known = Index.parse(raw, self.new)
+            known = Index.parse(raw, self.new, known)
         self._know(known, at)
         return known
 
@@ -454,18 +466,39 @@ class Store:
             time.sleep(pause)
             tree.forget()
             raw = tree.read(FILE)
-            known = digest(raw)
-            if record is None or known == record.after:
+            memory = self._index
+            known = memory.digest if memory is not None and memory.raw == raw else digest(raw)
+            if record is None:
                 break
-            if known == record.before and record.moves and tree.exists(record.moves[-1][0]):
+            left = self._left(tree, record, known)
+            if left:
                 logger.warning("ending what a server that was killed had begun")
-                self._move(tree, record.moves)
+                self._move(tree, left)
                 raw = tree.read(FILE)
+            if left or known == record.after:
                 break
             # Seen from the server's memory rather than the share's, or written by somebody who notes nothing.
         else:
             logger.warning("%s was changed by somebody who does not lock it; their version counts", FILE)
         return self._remember(raw, time.monotonic())
+
+    def _left(self, tree: Tree, record: Record, known: str) -> Moves:
+        """What is left to do of the last change, nothing where it is done or was not begun.
+
+        Parameters
+        ----------
+        known:
+            Digest of the index as it is.
+        """
+        if known == record.before and record.moves:
+            # The record and the index are written side by side: without the one, the other means nothing.
+            part = tree.read(record.moves[-1][0])
+            if part is not None and digest(part) == record.after:
+                return record.moves
+        if known == record.after:
+            # A power cut may keep the one of two moves and not the other.
+            return [move for move in record.moves if fresh(move) and tree.exists(move[0])]
+        return []
 
     def _commit(self, lock: Held, tree: Tree, old: Index, new: Index, moves: Moves) -> Index:
         """Let some files and an index take the places of others, or none of them."""
@@ -474,27 +507,31 @@ class Store:
         data = new.data
         if data == old.raw and not moves:
             return old
-        part = tree.write("", data)
-        record = Record(digest(old.raw), digest(data), [*moves, [part, FILE]])
+        written = Index(new.document, data, new.lines)
+
+        def note(part: str) -> None:
+            lock.write(Record(old.digest, written.digest, [*moves, [part, FILE]]))
+
         try:
-            lock.write(record)
+            part = tree.write("", data, note)
         except BaseException:
-            # Without it the record comes to nothing, however much of it was written.
-            tree.unlink(part)
+            # The part is gone, and without it the record comes to nothing, however much of it was written.
+            lock.drop()
             raise
-        self._move(tree, record.moves)
-        written = Index(new.document, data)
+        self._move(tree, [*moves, [part, FILE]])
         self._know(written, time.monotonic())
         return written
 
     def _move(self, tree: Tree, moves: Moves) -> None:
-        """Make the moves of a record, all but the last durable before that."""
-        for place, (source, target) in enumerate(moves):
-            if place == len(moves) - 1:
-                touched = [path.rpartition("/")[0] for move in moves[:-1] for path in move if path]
-                tree.sync(*touched)
+        """Make the moves of a record, the index last; they are durable when this returns."""
+        *before, last = moves
+        for source, target in before:
             tree.move(source, target)
-        tree.sync("")
+        if not all(fresh(move) for move in before):
+            # What goes must have gone before the index says so: nobody could tell later whether it came anew.
+            tree.sync(*(folder(path) for move in before for path in move if path))
+        tree.move(*last)
+        tree.sync(*(folder(path) for move in moves for path in move if path))
 
     def _noted(self, part: str) -> bool:
         """Whether the record has a use for a part."""

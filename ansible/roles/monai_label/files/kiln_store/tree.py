@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -54,6 +55,39 @@ def again(work: Callable[[], Answer]) -> Answer:
                 raise
         time.sleep(0.01 * 2**attempt)
     raise AssertionError("unreachable")
+
+
+def at_once(*work: Callable[[], object]) -> None:
+    """Do several things beside each other: a disk makes two files durable in the time of one.
+
+    Parameters
+    ----------
+    work:
+        What is to be done. All of it has ended when this returns, whatever failed.
+
+    Raises
+    ------
+    BaseException
+        What the first of them that failed has raised.
+    """
+    failed: list[BaseException] = []
+
+    def attempt(one: Callable[[], object]) -> None:
+        try:
+            one()
+        except BaseException as error:
+            failed.append(error)
+
+    # Threads that end with it, and no pool: a pool does not survive a fork.
+    threads = [threading.Thread(target=attempt, args=(one,)) for one in work[1:]]
+    for thread in threads:
+        thread.start()
+    for one in work[:1]:
+        attempt(one)
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
 
 
 class Tree:
@@ -240,13 +274,15 @@ class Tree:
         raise AssertionError("unreachable")
 
     @contextmanager
-    def part(self, folder: str) -> Iterator[tuple[str, int]]:
+    def part(self, folder: str, beside: Callable[[str], object] | None = None) -> Iterator[tuple[str, int]]:
         """Make a file in a folder that nobody takes for one of the store's, to be moved once it is whole.
 
         Parameters
         ----------
         folder:
             Relative to the root; made where it is not there.
+        beside:
+            Done while the file is made durable, with its path.
 
         Yields
         ------
@@ -257,16 +293,17 @@ class Tree:
         file = self.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, make=True)
         try:
             yield path, file
-            os.fsync(file)
+            waits = (lambda: beside(path),) if beside else ()
+            at_once(lambda: os.fsync(file), *waits)
         except BaseException:
             os.close(file)
             self.unlink(path)
             raise
         os.close(file)
 
-    def write(self, folder: str, data: bytes) -> str:
+    def write(self, folder: str, data: bytes, beside: Callable[[str], object] | None = None) -> str:
         """Write a whole file that nobody takes for one of the store's, durably; return its path."""
-        with self.part(folder) as (path, file):
+        with self.part(folder, beside) as (path, file):
             put(file, data)
         return path
 
@@ -312,8 +349,8 @@ class Tree:
 
     def sync(self, *folders: str) -> None:
         """Make the names in some folders durable, each once."""
-        for folder in dict.fromkeys(folders):
-            os.fsync(self.folder(folder))
+        found = [self.folder(folder) for folder in dict.fromkeys(folders)]
+        at_once(*(lambda file=file: os.fsync(file) for file in found))
 
 
 def put(file: int, data: bytes) -> None:
