@@ -27,6 +27,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from kiln import paths
+from tests.gateway import memory
 
 # A copy of the role with a defect in it, see test_planted.py.
 ROLE = Path(os.environ.get("KILN_GATEWAY_ROLE", paths.ROOT / "ansible/roles/gateway"))
@@ -202,18 +203,9 @@ class Gateway:
             text = b"".join(iter(lambda: channel.recv(4096), b"")).decode()
         return int(text.split("Writing: ")[1].split()[0]) - 1
 
-    def memory(self) -> dict[str, int]:
-        """Resident KiB of nginx's processes and kiln-auth, pages that they share counted once each."""
-        workers = Path(f"/proc/{self.nginx.pid}/task/{self.nginx.pid}/children").read_text().split()
-        return {
-            name: sum(_pss(int(pid)) for pid in pids)
-            for name, pids in {"nginx": [self.nginx.pid, *workers], "kiln-auth": [self.auth.pid]}.items()
-        }
-
-
-def _pss(pid: int) -> int:
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Rss:"))
+    def memory(self) -> int:
+        """KiB of nginx's processes and kiln-auth together."""
+        return memory.resident([*memory.family(self.nginx.pid), self.auth.pid])
 
 
 def read(response: HTTPResponse) -> Answer:

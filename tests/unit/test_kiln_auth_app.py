@@ -16,7 +16,6 @@ from kiln_auth.oidc import Oidc
 from kiln_auth.settings import Issuer, Settings
 from kiln_auth.trouble import RefusedError, TroubleError
 from kiln_auth.user import User
-from kiln_auth.users import Users
 
 ISSUER = Issuer(issuer="https://id.example.org", audience="monai", client_id="desk")
 
@@ -47,7 +46,7 @@ class Known(Oidc):
 @pytest.fixture
 def app() -> App:
     settings = Settings(oidc=ISSUER)
-    return App(settings, Known(ISSUER, 30), Users(Path("/nowhere")))
+    return App(settings, Known(ISSUER, 30))
 
 
 async def ask(app: App, method: str, path: str, *headers: tuple[str, str], body: bytes = b"") -> Any:

@@ -12,14 +12,23 @@ from typing import Any
 import uvicorn
 
 from .app import App
-from .oidc import Oidc
 from .settings import Settings, load
-from .tokens import Tokens, signing_key
 from .trouble import TroubleError
 from .users import Users
 
 FIRST = 3
 """Descriptor of the first socket from systemd, see sd_listen_fds(3)."""
+
+
+def without_cryptography() -> None:
+    """Keep PyJWT from loading the library cryptography, where it has not yet.
+
+    It takes it where it finds it, 10 MB of this process, for signatures by public keys. Our own tokens have
+    none: HMAC is Python's, and PyJWT that finds no cryptography knows no other algorithm.
+    """
+    if "jwt" not in sys.modules:
+        # As the import system has it: a module that is None cannot be imported.
+        sys.modules.setdefault("cryptography", None)  # type: ignore[arg-type]
 
 
 def make(settings: Settings) -> App:
@@ -31,16 +40,21 @@ def make(settings: Settings) -> App:
         The settings name something that cannot be used. A users file that is not there yet is only logged: an
         image starts before it has any.
     """
-    users = Users(Path(settings.users_file))
     skew = settings.clock_skew_seconds
     if settings.oidc.issuer:
-        return App(settings, Oidc(settings.oidc, skew), users)
+        from .oidc import Oidc
+
+        return App(settings, Oidc(settings.oidc, skew))
+    without_cryptography()
+    from .tokens import Tokens, signing_key
+
+    users = Users(Path(settings.users_file))
     try:
         users.entries()
     except TroubleError as trouble:
         logging.getLogger("kiln-auth").error("%s", trouble)
     key = signing_key(Path(settings.signing_key_file), Path(settings.own_key_file))
-    return App(settings, Tokens(key, users, settings.token_seconds, skew), users)
+    return App(settings, Tokens(key, users, settings.token_seconds, skew))
 
 
 def notify(message: str) -> None:

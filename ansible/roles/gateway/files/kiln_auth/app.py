@@ -11,17 +11,18 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from . import policy
 from .limits import Limit, network
-from .oidc import Oidc
 from .settings import Settings
-from .tokens import Tokens
 from .trouble import RefusedError, TroubleError
 from .user import User
-from .users import Users
+
+if TYPE_CHECKING:
+    from .oidc import Oidc
+    from .tokens import Tokens
 
 LONGEST_FORM = 16 * 1024
 """Bytes of a log-in."""
@@ -77,12 +78,10 @@ class App:
         Its settings.
     reader:
         Whose tokens count: our own, or an issuer's.
-    users:
-        Who may log in here; an issuer has its own.
     """
 
-    def __init__(self, settings: Settings, reader: Tokens | Oidc, users: Users) -> None:
-        self._settings, self._reader, self._users = settings, reader, users
+    def __init__(self, settings: Settings, reader: Tokens | Oidc) -> None:
+        self._settings, self._reader = settings, reader
         login = settings.login
         self._by_address = Limit(login.by_address, login.by_address_seconds)
         self._by_user = Limit(login.by_user, login.by_user_seconds)
@@ -138,7 +137,7 @@ class App:
             return None
         try:
             # Only a question to the issuer takes its time.
-            if isinstance(self._reader, Oidc) and not self._reader.known(token):
+            if not self._reader.known(token):
                 user: User = await self._aside(self._reader.read, token)
                 return user
             return self._reader.read(token)
@@ -218,11 +217,8 @@ class App:
         self._by_user.give_back(name)
 
     async def _made(self, name: str, password: str) -> dict[str, Any]:
-        if isinstance(self._reader, Oidc):
-            made: dict[str, Any] = await self._aside(self._reader.log_in, name, password)
-            return made
-        entry = await self._aside(self._users.log_in, name, password)
-        return {"access_token": self._reader.make(entry), "expires_in": self._reader.seconds}
+        made: dict[str, Any] = await self._aside(self._reader.log_in, name, password)
+        return made
 
 
 async def _send(answer: Answer, send: Send) -> None:
