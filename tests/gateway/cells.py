@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jwt
-from kiln_auth import policy, tokens
 
-from tests.gateway.gateway import ROLES, Gateway
+from tests.gateway.gateway import FILES, ROLES, Gateway
+
+sys.path.insert(0, str(FILES))  # outside of pytest nobody has
+
+from kiln_auth import policy, tokens  # noqa: E402
 
 FILLED = {
     "{path:path}": "a/b.css",

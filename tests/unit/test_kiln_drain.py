@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from tests.emulator.ours import Bench, until
 from kiln_drain.gate import Gate  # isort: skip
 from kiln_drain.hook import Hook  # isort: skip
 from kiln_drain.machine import STATES, Facts, state  # isort: skip
-from kiln_drain.stop import stop  # isort: skip
+from kiln_drain.stop import MORE, stop  # isort: skip
 from kiln_instance.aws import Aws  # isort: skip
 from kiln_instance.settings import Settings  # isort: skip
 
@@ -259,6 +260,37 @@ def test_systemctl_stop_lets_an_inference_end(bench: Bench) -> None:
         assert asked.result(5) == (200, '{"mask": "of 3"}')
     assert server.poll() is None
     assert stopping.stdout and "waiting for 1 requests" in stopping.stdout.read()
+
+
+def test_a_stop_asks_systemd_for_time_as_long_as_it_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its settings may let an inference last longer than the limit that the unit was baked with."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+        heard.bind(str(tmp_path / "notify"))
+        heard.settimeout(10)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        cgroup = tmp_path / "procs"
+        program = [sys.executable, "-c", "import time; time.sleep(60)"]
+        task = ["-m", "monailabel.interfaces.utils.app", "-m", "train", "-r", "{}"]
+        with subprocess.Popen([*program, *task]) as training:
+            cgroup.write_text(f"{training.pid}\n")
+            looks: list[float] = []
+
+            def sleep(seconds: float) -> None:
+                looks.append(seconds)
+                if len(looks) == 3:
+                    training.kill()
+                    training.wait()
+
+            known = Settings(
+                table=str(tmp_path / "inflight"), stopping=str(tmp_path / "closed"), cgroup=str(cgroup),
+                nginx=str(tmp_path / "nginx.sock"), stop=30,
+            )  # fmt: skip
+            assert stop(known, sleep) == "drained"
+        said = [heard.recv(200) for _ in looks]
+    assert set(said) == {f"EXTEND_TIMEOUT_USEC={MORE * 1_000_000}".encode()}
+    assert len(looks) >= 3 and max(looks) < MORE / 2
 
 
 def test_systemctl_stop_has_its_limit(bench: Bench) -> None:

@@ -84,6 +84,21 @@ def test_settings_that_are_none_end_the_start(tmp_path: Path, text: str) -> None
     assert kiln_gateway.main([str(tmp_path / "listen.conf"), str(tmp_path / "none.json")]) == 1
 
 
+def test_settings_from_user_data_count_over_the_images_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, port in (("own", 80), ("theirs", 8080)):
+        said = {"http_port": port, "https_port": 443, "certificate": "", "certificate_key": ""}
+        (tmp_path / f"{name}.json").write_text(json.dumps({**said, "trusted_proxies": []}))
+    monkeypatch.setattr(kiln_gateway, "SETTINGS", tmp_path / "own.json")
+    listen = tmp_path / "listen.conf"
+    assert kiln_gateway.main([str(listen)]) == 0
+    assert "listen 80 " in listen.read_text()
+    monkeypatch.setenv("KILN_GATEWAY_SETTINGS", str(tmp_path / "theirs.json"))
+    assert kiln_gateway.main([str(listen)]) == 0
+    assert "listen 8080 " in listen.read_text()
+
+
 # Who is behind a request
 
 

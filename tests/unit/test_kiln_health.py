@@ -428,16 +428,6 @@ def test_what_aws_refuses_is_counted_and_harms_nothing(
     assert bench.ask_health("/readyz")[0] == 200
 
 
-def test_without_botocore_it_says_what_to_install(bench: Bench, on_ec2: metadata.Service) -> None:
-    bench.settings |= {"PUBLISH": "0.5", "PYTHON": "/usr/bin/python3"}
-    if not Path("/usr/lib/python3/dist-packages/botocore").exists():
-        bench.serve()
-        bench.start("kiln_health")
-        until(lambda: bench.ask_health("/healthz")[0] == 200 and said(bench)["aws"]["metrics"]["failed"])
-        assert "install python3-botocore" in said(bench)["aws"]["last_failure"]
-        assert bench.ask_health("/readyz")[0] == 200
-
-
 def test_a_training_is_counted_and_its_loaders_are_not(tmp_path: Path) -> None:
     import subprocess
 
@@ -474,7 +464,7 @@ def test_the_socket_answers_who_asks_wrongly(bench: Bench) -> None:
 
 
 def test_both_programs_together_are_small(bench: Bench) -> None:
-    """Of the 100 MB that nginx and all helpers may have; a child that calls AWS adds 50 for a second."""
+    """Of the 100 MB that nginx and all helpers may have; tests/benchmarks/helpers_memory.py has the sum."""
     bench.serve()
     ours = [bench.start("kiln_health"), bench.start("kiln_drain", "watch")]
     until(lambda: bench.ask_health("/readyz")[0] == 200 and (bench.drain / "status.json").exists())

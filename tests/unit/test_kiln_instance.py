@@ -190,7 +190,7 @@ def test_calls_of_one_child_are_answered_one_by_one() -> None:
         unknown = Call("autoscaling", "set_instance_health", {"InstanceId": cloud.instance})
         good, bad = found.make(call(), unknown)
     assert good.ok and good.body["AutoScalingInstances"][0]["InstanceId"] == cloud.instance
-    assert bad.code == "ParamValidationError" and "HealthStatus" in bad.message
+    assert bad.code == "ValidationError" and "HealthStatus is missing" in bad.message
     assert (found.calls, found.failed) == (2, 1)
 
 

@@ -58,6 +58,11 @@ ca = "/etc/ca.pem"
 [auth]
 users_file = "/etc/kiln/auth/users"
 
+[gateway]
+certificate = "/etc/kiln/tls/server.crt"
+certificate_key = "/etc/kiln/tls/server.key"
+trusted_proxies = ["10.0.0.0/16", "fd00::/8"]
+
 [labels]
 keep_days = 7
 
@@ -65,7 +70,7 @@ keep_days = 7
 namespace = "Kiln/Wards"
 """
 
-UNITS = [f"{name}.service" for name in ("monai-label", "kiln-auth", "kiln-health", "kiln-drain")]
+UNITS = [f"{name}.service" for name in ("monai-label", "kiln-auth", "kiln-health", "kiln-drain", "nginx")]
 """What reads settings in the image of these tests."""
 
 quick = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -85,6 +90,17 @@ def machine(root: Path) -> Places:
         "/etc/kiln/weights.json": json.dumps({"models": ["segmentation_spleen", "deepedit"]}),
         "/etc/kiln/auth.json": json.dumps({"token_seconds": 600}),
         "/etc/kiln/auth/users": "anna:x:annotator\n",
+        "/etc/kiln/gateway.json": json.dumps(
+            {
+                "http_port": 80,
+                "https_port": 443,
+                "certificate": "",
+                "certificate_key": "",
+                "trusted_proxies": [],
+            }
+        ),
+        "/etc/kiln/tls/server.crt": "certificate\n",
+        "/etc/kiln/tls/server.key": "key\n",
         "/etc/ca.pem": "",
         "/var/lib/monai-label/studies/.keep": "",
     }
@@ -92,7 +108,8 @@ def machine(root: Path) -> Places:
         path = places.at(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    places.at("/etc/kiln/auth/users").chmod(0o600)
+    for secret in ("auth/users", "tls/server.key"):
+        places.at(f"/etc/kiln/{secret}").chmod(0o600)
     return places
 
 
@@ -212,6 +229,7 @@ def test_a_document_becomes_files_of_the_units(places: Places, capfd: pytest.Cap
         "KILN_HEALTH_NAMESPACE": "Kiln/Wards",
         "KILN_HEALTH_REQUEST": "900",
         "KILN_HEALTH_DRAIN": "960",
+        "KILN_HEALTH_STOP": "960",
         "KILN_HEALTH_GPU_WANTED": "promised",
     }
     assert systemd_reads(current(places, "kiln-health.env")) == health
@@ -227,6 +245,17 @@ def test_a_document_becomes_files_of_the_units(places: Places, capfd: pytest.Cap
     }
     assert systemd_reads(current(places, "kiln-auth.env")) == {
         "KILN_AUTH_SETTINGS": "/var/lib/kiln/settings/current/auth.json"
+    }
+    assert systemd_reads(current(places, "nginx.env")) == {
+        "KILN_GATEWAY_SETTINGS": "/var/lib/kiln/settings/current/gateway.json"
+    }
+    # What the role has set stays, and what nginx's own program reads is whole.
+    assert json.loads(current(places, "gateway.json")) == {
+        "http_port": 80,
+        "https_port": 443,
+        "certificate": "/etc/kiln/tls/server.crt",
+        "certificate_key": "/etc/kiln/tls/server.key",
+        "trusted_proxies": ["10.0.0.0/16", "fd00::/8"],
     }
     after = listing(places.root, *OWN)
     assert after.pop("/etc/kiln/efs.env") == "/var/lib/kiln/settings/current/efs.env"
@@ -291,6 +320,10 @@ def test_another_document_takes_its_place_whole(places: Places) -> None:
 # What is refused.
 
 
+def pair(certificate: str, key: str) -> str:
+    return f"schema = 1\n[gateway]\ncertificate = '{certificate}'\ncertificate_key = '{key}'"
+
+
 @pytest.mark.parametrize(
     ("text", "what"),
     [
@@ -346,10 +379,36 @@ def test_another_document_takes_its_place_whole(places: Places) -> None:
         ),
         (
             "schema = 1\n[auth]\nusers_file = '/etc/kiln/weights.json'",
-            "auth.users_file names no plain file, or one",
+            "auth.users_file names a file that others can read",
         ),
         ("schema = 1\n[auth.oidc]\nissuer = 'https://a'", "auth.oidc.audience is missing"),
         ("schema = 1\n[auth.oidc]\nissuer = 'http://a'\naudience = 'b'", "auth.oidc.issuer has not the form"),
+        (
+            "schema = 1\n[gateway]\ncertificate = '/etc/kiln/tls/server.crt'",
+            "gateway.certificate_key is missing",
+        ),
+        (
+            "schema = 1\n[gateway]\ncertificate_key = '/etc/kiln/tls/server.key'",
+            "gateway.certificate is missing",
+        ),
+        (
+            pair("/etc/kiln/tls/none", "/etc/kiln/tls/server.key"),
+            "gateway.certificate names a file that is not there",
+        ),
+        (
+            pair("/etc/kiln/tls/server.crt", "/etc/kiln/tls/server.crt"),
+            "gateway.certificate_key names a file that others can read",
+        ),
+        (
+            pair("/etc/kiln/tls", "/etc/kiln/tls/server.key"),
+            "gateway.certificate names no plain file",
+        ),
+        (
+            "schema = 1\n[gateway]\ntrusted_proxies = ['10.0.0.1/16']",
+            "gateway.trusted_proxies[0] is '10.0.0.1/16', which is no network",
+        ),
+        ("schema = 1\n[gateway]\ntrusted_proxies = ['0.0.0.0/0']", "gateway.trusted_proxies[0] is everybody"),
+        ("schema = 1\n[gateway]\ntrusted_proxies = ['a']", "gateway.trusted_proxies[0] has not the form"),
         ("schema = ", "the document is no TOML: Invalid value"),
         ("schema = 1\nschema = 1", "the document is no TOML: Cannot overwrite"),
         ("a = " + "[" * 30_000, "the document is no TOML: nested too deep"),
@@ -395,7 +454,7 @@ def test_check_writes_nothing(places: Places, tmp_path: Path, capfd: pytest.Capt
     assert main(["--root", str(places.root), "check", str(trial)]) == 0
     assert listing(places.root) == before
     assert (
-        "it makes auth.json, efs.env, kiln-auth.env, kiln-drain.env, kiln-health.env, mon"
+        "it makes auth.json, efs.env, gateway.json, kiln-auth.env, kiln-drain.env, kiln-h"
         in capfd.readouterr().out
     )
     assert main(["--root", str(places.root), "check", str(tmp_path / "none")]) == 1

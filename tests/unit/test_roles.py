@@ -176,7 +176,7 @@ def test_roles_that_meet_on_an_instance_agree_where(monkeypatch: pytest.MonkeyPa
     assert where == gateway["gateway_upstream"] == f"{usual.host}:{usual.port}"
     assert health["health_port"] == server["monai_label_port"]
     for unit_ in consumers["settings_consumers"]:
-        role = {"kiln-auth": "gateway", "monai-label": "monai_label"}.get(
+        role = {"kiln-auth": "gateway", "nginx": "gateway", "monai-label": "monai_label"}.get(
             unit_.removesuffix(".service"), "health"
         )
         assert (role_readme.ROLES / role / f"templates/{unit_}.j2").is_file(), f"no role brings {unit_}"

@@ -102,6 +102,12 @@ STATIC = [
         ("AssertPathExists is not /run/kiln/settings.ready",),
     ),
     Defect(
+        "stop that knows no settings",
+        gone(f"{UNITS}/monai-label.service.d/70-stop.conf"),
+        static("test_settings::test_stop_of_the_server_follows_its_settings"),
+        ("waits as long as the image says",),
+    ),
+    Defect(
         "settings of somebody's instance in the image",
         several(
             write("etc/kiln/settings.toml", "schema = 1\n"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from testinfra.host import Host
 
@@ -12,7 +14,7 @@ SERVICES = ("kiln-health", "kiln-drain")
 UNITS = "/etc/systemd/system"
 DROP_IN = f"{UNITS}/monai-label.service.d/60-drain.conf"
 SETTINGS = "/etc/kiln/health.env"
-BOTOCORE = "/usr/lib/python3/dist-packages/botocore/__init__.py"
+AWS = "/usr/local/lib/kiln/kiln_aws.py"
 TABLES = ("/usr/local/lib/kiln/kiln_inflight.py", "/opt/monai-label/kiln_inflight.py")
 SERVER = f"{UNITS}/monai-label.service"
 
@@ -38,13 +40,20 @@ def test_stop_of_the_server_waits_for_its_work(host: Host) -> None:
     )
     waits, ends = int(limits["KILN_HEALTH_STOP"]), int(found["TimeoutStopSec"][0].removesuffix("s"))
     assert waits < ends, f"systemd ends the wait of {waits} s after {ends} s"
+    assert found.get("NotifyAccess") == ["exec"], "the wait cannot ask systemd for as long as settings say"
     after = found["After"][0].split()
     missing = {"nginx.service", "kiln-health.service", "kiln-drain.service"} - set(after)
     assert not missing, f"stopped before the server has answered: {', '.join(sorted(missing))}"
 
 
-def test_aws_can_be_told(tree: Tree) -> None:
-    assert BOTOCORE in tree, "kiln_aws.py cannot call AWS: python3-botocore is missing"
+def test_aws_can_be_told(host: Host) -> None:
+    """The program runs with Python's own modules alone, and knows what it may not ask for."""
+    asked = {"region": "us-east-1", "endpoint": "http://127.0.0.1:9", "metadata": "127.0.0.1:9"}
+    given = json.dumps({**asked, "calls": [["ec2", "terminate_instances", {}], ["autoscaling", "x", {}]]})
+    done = host.run("printf %s %s | /usr/bin/python3 -I %s", "%s", given, AWS)
+    assert done.rc == 0, f"{AWS} cannot call AWS: {done.stderr.strip()[-200:]}"
+    codes = [answer["code"] for answer in json.loads(done.stdout)]
+    assert codes == ["NotAllowed", "NotAllowed"], f"{AWS} asks AWS for anything: {', '.join(codes)}"
 
 
 def test_table_is_read_as_it_is_written(host: Host, tree: Tree) -> None:

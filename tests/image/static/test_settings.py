@@ -143,6 +143,23 @@ def test_server_waits_for_the_verdict(host: Host) -> None:
             assert said.get(key) == [value], f"{consumer} starts whatever its settings: {key} is not {value}"
 
 
+def test_stop_of_the_server_follows_its_settings(host: Host) -> None:
+    if not {"monai-label.service", "kiln-drain.service"} <= set(consumers(host)):
+        return
+    folder = f"{UNITS}/monai-label.service.d"
+    names = sorted(host.file(folder).listdir())
+    said = {
+        name: value
+        for name in names
+        for value in unit(host.file(f"{folder}/{name}").content_string).get("EnvironmentFile", [])
+    }
+    # Of two files that set a variable, systemd takes the one that is named last.
+    last = list(said.values())[-1]
+    assert last == "-/var/lib/kiln/settings/current/kiln-drain.env", (
+        f"a stop of the server waits as long as the image says, whatever its settings: {last} counts"
+    )
+
+
 def test_image_brings_no_document(tree: Tree) -> None:
     found = tree.matching("/etc/kiln/settings.toml", "/var/lib/kiln/settings/*")
     assert not found, f"settings of somebody's instance: {shown(found)}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,12 @@ def render(settings: dict[str, Any], ipv6: bool) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the file that the first argument names; return the exit code."""
-    source = Path(arguments[1]) if len(arguments) > 1 else SETTINGS
+    """Write the file that the first argument names; return the exit code.
+
+    Its settings are the second argument's, or those that KILN_GATEWAY_SETTINGS names: what user data says.
+    """
+    named = arguments[1] if len(arguments) > 1 else os.environ.get("KILN_GATEWAY_SETTINGS")
+    source = Path(named) if named else SETTINGS
     try:
         text = render(json.loads(source.read_text(encoding="utf-8")), Path("/proc/net/if_inet6").exists())
     except (OSError, ValueError, WrongError) as problem:

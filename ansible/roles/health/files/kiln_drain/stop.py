@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kiln_instance.settings import Settings
-from kiln_instance.systemd import say
+from kiln_instance.systemd import notify, say
 
 from kiln_drain.gate import Gate
 from kiln_drain.machine import Facts, state
@@ -16,6 +16,10 @@ from kiln_drain.work import Work
 
 PAUSE = 0.5
 """Seconds between two looks: whoever stops the server by hand waits for it."""
+
+MORE = 60
+"""Seconds for which each look asks systemd to wait on. Its own limit is the unit's, written when the image
+was baked; ours may be longer, where the settings let an inference last longer."""
 
 
 def stop(settings: Settings, sleep: Callable[[float], None] = time.sleep) -> str:
@@ -40,6 +44,7 @@ def stop(settings: Settings, sleep: Callable[[float], None] = time.sleep) -> str
     gate.note(reason="stop")
     work, said = Work(settings), ""
     while True:
+        notify(f"EXTEND_TIMEOUT_USEC={MORE * 1_000_000}")
         work.look()
         facts = Facts("stop", gate.waited, None, work.requests, work.trainings, work.idle)
         found = state(facts, settings)

@@ -67,7 +67,8 @@ class Watcher:
     def _reach(self, instance: str, region: str) -> None:
         """Have a way to tell Auto Scaling of this instance."""
         if self.hook is None or self.hook.instance != instance:
-            aws = Aws(self.settings.python, region, self.settings.aws, self.settings.endpoint)
+            known = self.settings
+            aws = Aws(known.python, region, known.aws, known.endpoint, known.metadata)
             self.hook = Hook(self.settings, aws, instance, self.record)
 
     def look(self) -> State:

@@ -64,7 +64,8 @@ class Finder:
             self.why = f"not on EC2: {error}"
             return None
         if self.aws is None or instance != self._instance:
-            self.aws = Aws(self.settings.python, region, self.settings.aws, self.settings.endpoint)
+            known = self.settings
+            self.aws = Aws(known.python, region, known.aws, known.endpoint, known.metadata)
             self._instance, self._group, self._next = instance, "", 0.0
         if not self._group and self.clock() >= self._next:
             self._next = self.clock() + AGAIN

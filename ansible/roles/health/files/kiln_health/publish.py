@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from kiln_inflight import Seen
@@ -113,13 +114,14 @@ class Publisher:
         if place is None:
             return
         busy, labels = self._gained(verdict.look.seen)
+        when = datetime.fromtimestamp(verdict.look.when, UTC).isoformat(timespec="seconds")
         metrics = [
             {
                 "MetricName": name,
                 "Value": value,
                 "Unit": unit,
                 "Dimensions": filed,
-                "Timestamp": verdict.look.when,
+                "Timestamp": when,
             }
             for name, value, unit in data(verdict, busy, labels, now - self._since)
             for filed in dimensions(place)

@@ -1,4 +1,4 @@
-"""Calls to AWS by a child that ends with them: botocore takes 40 MB, and a call is made once a minute."""
+"""Calls to AWS by a child that ends with them: whatever hangs on the way to AWS holds up nobody here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Call:
     service, operation:
         As kiln_aws.py lists them.
     arguments:
-        As botocore takes them.
+        As botocore takes them, with times as text.
     """
 
     service: str
@@ -64,20 +64,25 @@ class Aws:
     Parameters
     ----------
     python:
-        Interpreter that has botocore.
+        Interpreter of the child.
     region:
         Of the instance.
     seconds:
         For the calls of one child together.
     endpoint:
         Another address than AWS's.
+    metadata:
+        Host and port of the metadata service, which has the instance's credentials.
     """
 
-    def __init__(self, python: str, region: str, seconds: float, endpoint: str = "") -> None:
+    def __init__(
+        self, python: str, region: str, seconds: float, endpoint: str = "", metadata: str = ""
+    ) -> None:
         self.python = python
         self.region = region
         self.seconds = seconds
         self.endpoint = endpoint
+        self.metadata = metadata
         self.calls = 0
         self.failed = 0
         self.last = ""
@@ -86,6 +91,7 @@ class Aws:
         asked = {
             "region": self.region,
             "endpoint": self.endpoint,
+            "metadata": self.metadata,
             "calls": [[call.service, call.operation, call.arguments] for call in calls],
         }
         environment = {k: v for k, v in os.environ.items() if k in KEPT or k.startswith("AWS_")}

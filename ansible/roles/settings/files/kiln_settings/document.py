@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import stat
 import tomllib
@@ -96,6 +97,7 @@ def _readers(document: Document, image: Image, _places: Places) -> Iterator[Prob
         "monai-label.service": ("studies", "app", "models", "device", "workers"),
         "kiln-auth.service": ("auth",),
         "kiln-health.service": ("metrics",),
+        "nginx.service": ("gateway",),
     }
     for unit, keys in needs.items():
         if unit not in image.consumers:
@@ -170,17 +172,47 @@ def _auth(document: Document, _image: Image, places: Places) -> Iterator[Problem
         "auth.oidc.client_secret_file": auth.get("oidc", {}).get("client_secret_file"),
     }
     for key, path in files.items():
-        if path is None:
-            continue
+        if path is not None:
+            yield from _file(key, path, places, secret=True)
+
+
+def _file(key: str, path: str, places: Places, *, secret: bool) -> Iterator[Problem]:
+    """Refuse a file that is not there, or a secret that is everybody's."""
+    try:
+        status = places.at(path).lstat()
+    except OSError:
+        yield Problem(key, "names a file that is not there", "have write_files bring it, before the settings")
+        return
+    if not stat.S_ISREG(status.st_mode):
+        yield Problem(key, "names no plain file", "name the file itself")
+    elif secret and status.st_mode & 0o007:
+        yield Problem(key, "names a file that others can read", 'permissions: "0600"')
+
+
+def _gateway(document: Document, _image: Image, places: Places) -> Iterator[Problem]:
+    gateway = document.get("gateway", {})
+    pair = ("certificate", "certificate_key")
+    for key, other in (pair, pair[::-1]):
+        if key in gateway and other not in gateway:
+            yield Problem(f"gateway.{other}", "is missing", f"a {key} needs one; have write_files bring both")
+        elif key in gateway:
+            yield from _file(f"gateway.{key}", gateway[key], places, secret=key == "certificate_key")
+    for number, proxy in enumerate(gateway.get("trusted_proxies", [])):
         try:
-            status = places.at(path).lstat()
-        except OSError:
+            wide = ipaddress.ip_network(proxy).prefixlen == 0
+        except ValueError:
             yield Problem(
-                key, "names a file that is not there", "have write_files bring it, before the settings"
+                f"gateway.trusted_proxies[{number}]",
+                f"is {shown(proxy)}, which is no network",
+                "write it as 10.0.0.0/16, with no bit set below the network",
             )
             continue
-        if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o007:
-            yield Problem(key, "names no plain file, or one that others can read", 'permissions: "0600"')
+        if wide:
+            yield Problem(
+                f"gateway.trusted_proxies[{number}]",
+                "is everybody: a client could then choose its own address",
+                "name the load balancer's networks",
+            )
 
 
 RULES: tuple[Callable[[Document, Image, Places], Iterator[Problem]], ...] = (
@@ -189,4 +221,5 @@ RULES: tuple[Callable[[Document, Image, Places], Iterator[Problem]], ...] = (
     _studies,
     _efs,
     _auth,
+    _gateway,
 )

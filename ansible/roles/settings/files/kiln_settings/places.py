@@ -75,6 +75,8 @@ class Image:
         Of EFS, and the units that demand it; no mount point where the image has no client.
     auth:
         What /etc/kiln/auth.json says.
+    gateway:
+        What /etc/kiln/gateway.json says.
     versions:
         Whether the server's store keeps earlier versions of labels.
     """
@@ -86,6 +88,7 @@ class Image:
     models: tuple[str, ...] = ()
     mount_point: str = ""
     auth: str = "{}"
+    gateway: str = "{}"
     versions: bool = False
 
     @property
@@ -119,6 +122,7 @@ def image(places: Places) -> Image:
         models=tuple(_json(places.at("/etc/kiln/weights.json")).get("models", [])),
         mount_point=_json(places.at("/usr/local/lib/kiln/efs.json")).get("mount_point", ""),
         auth=json.dumps(_json(places.at("/etc/kiln/auth.json"))),
+        gateway=json.dumps(_json(places.at("/etc/kiln/gateway.json"))),
         versions=places.at("/opt/monai-label/kiln_store").is_dir(),
     )
 

@@ -62,9 +62,10 @@ def _health(document: Document) -> dict[str, str]:
     found = {
         "NAMESPACE": metrics.get("namespace"),
         "PUBLISH": metrics.get("seconds"),
-        # Silence is explained by a request for so long, and a drain waits a minute more for its answer.
+        # Silence is explained by a request for so long, and whoever waits for its answer waits a minute more.
         "REQUEST": timeout,
         "DRAIN": timeout and timeout + 60,
+        "STOP": timeout and timeout + 60,
         "GPU_WANTED": {"cuda": "promised", "cpu": "none"}.get(kind),
     }
     return {f"KILN_HEALTH_{name}": str(value) for name, value in found.items() if value is not None}
@@ -91,8 +92,8 @@ def files(document: Document, image: Image) -> dict[str, str]:
     Returns
     -------
     dict
-        An EnvironmentFile for each unit that is told something, efs.env where the studies are on EFS, and
-        auth.json.
+        An EnvironmentFile for each unit that is told something, efs.env where the studies are on EFS,
+        auth.json and gateway.json.
     """
     made = {}
     if server := _server(document, image):
@@ -107,4 +108,8 @@ def files(document: Document, image: Image) -> dict[str, str]:
         merged = {**json.loads(image.auth), **document["auth"]}
         made["auth.json"] = json.dumps(merged, indent=1, sort_keys=True) + "\n"
         made["kiln-auth.env"] = environment({"KILN_AUTH_SETTINGS": f"{STORE}/current/auth.json"})
+    if "gateway" in document:
+        merged = {**json.loads(image.gateway), **document["gateway"]}
+        made["gateway.json"] = json.dumps(merged, indent=1, sort_keys=True) + "\n"
+        made["nginx.env"] = environment({"KILN_GATEWAY_SETTINGS": f"{STORE}/current/gateway.json"})
     return made
