@@ -99,7 +99,11 @@ def main(inferences: int, uploads: int, megabytes: int) -> None:
         studies = live.studies(folder / "studies", 0)
         nibabel.save(annotate.volume(), studies / f"{IMAGE}.nii.gz")
         big = folder / "big.nii"
+        header = nibabel.Nifti1Header()
+        header.set_data_dtype("uint8")
+        header.set_data_shape((1000, 1000, megabytes))
         with big.open("wb") as stream:
+            stream.write(header.binaryblock + bytes(4))
             for _ in range(megabytes):
                 stream.write(bytes(1_000_000))
         uploaded = folder / "uploads"

@@ -16,7 +16,7 @@ from tests.gateway.gateway import FILES, ROLES, Gateway
 
 sys.path.insert(0, str(FILES))  # outside of pytest nobody has
 
-from kiln_auth import policy, tokens  # noqa: E402
+from kiln_auth import policy, tokens
 
 FILLED = {
     "{path:path}": "a/b.css",

@@ -77,7 +77,8 @@ class Said:
 def body(writer: str, place: int) -> bytes:
     """What a client sends; the same each time, and nobody else's."""
     chance = random.Random(f"{SEED} {writer} {place}")
-    return f"{writer} {place} ".encode() + chance.randbytes(SIZE)
+    # As an image begins: the server refuses what is none.
+    return f"NRRD0004\n# {writer} {place}\n".encode() + chance.randbytes(SIZE)
 
 
 def client(server: Live, writer: str, saves: int, done: Callable[[Saved], None]) -> None:
@@ -92,7 +93,7 @@ def client(server: Live, writer: str, saves: int, done: Callable[[Saved], None])
                         f"{server.url}/datastore/label",
                         params={"image": image, "tag": tag},
                         data={"params": json.dumps({"writer": writer, "place": place})},
-                        files={"label": ("label.nii.gz", sent)},
+                        files={"label": ("label.nrrd", sent)},
                         timeout=600,
                     )
                     if answer.status_code == 200:
@@ -184,7 +185,7 @@ def lost(said: Said, studies: Path, objects: dict[str, Any]) -> tuple[list[Saved
     gone, unknown = [], []
     for one in said.acknowledged:
         label = objects.get(one.image, {}).get("labels", {}).get(one.tag)
-        file = studies / "labels" / one.tag / f"{one.image}.nii.gz"
+        file = studies / "labels" / one.tag / f"{one.image}.nrrd"
         if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != one.checksum:
             gone.append(one)
         info = label["info"] if label else {}

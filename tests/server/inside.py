@@ -21,6 +21,8 @@ STUDIES = HOME / "studies"
 IMAGES = 5
 SAVES = 25
 LIMIT = 120.0
+KIND = b"NRRD0004\n"
+"""What a label begins with: one that is no image is refused."""
 
 sys.path.insert(0, str(OPT))
 
@@ -67,8 +69,13 @@ class Server:
         """Save a label as a client does."""
         return self.ask(
             "PUT", "/datastore/label", params={"image": image, "tag": tag},
-            data={"params": json.dumps(noted)}, files={"label": ("label.nii.gz", body)},
+            data={"params": json.dumps(noted)}, files={"label": ("label.nrrd", KIND + body)},
         )  # fmt: skip
+
+
+def read(label: bytes) -> str:
+    """What was sent as a label."""
+    return label.removeprefix(KIND).decode()
 
 
 def side_by_side(*work: Callable[[], None]) -> None:
@@ -132,7 +139,9 @@ def main() -> None:
         said["acknowledged"] = acknowledged
         said["known"] = other.ask("GET", "/datastore/", params={"output": "all"}).json()
         said["task"] += task_of(other)
-        stock = LocalDatastore(str(STUDIES), extensions=["*.nii.gz"], auto_reload=False, read_only=True)
+        stock = LocalDatastore(
+            str(STUDIES), extensions=["*.nii.gz", "*.nrrd"], auto_reload=False, read_only=True
+        )
         said["stock"] = stock.json()
         said["stock_files"] = all(
             os.path.isfile(stock.get_label_uri(image, tag))
@@ -152,25 +161,25 @@ def questions(one: Server, other: Server) -> dict[str, Any]:
     said: dict[str, Any] = {}
     tag = {"label": "image-0", "tag": "final"}
     one.save("image-0", "final", b"first", by="one")
-    said["label"] = other.ask("GET", "/datastore/label", params=tag).text
+    said["label"] = read(other.ask("GET", "/datastore/label", params=tag).content)
     said["noted"] = other.ask("GET", "/datastore/label/info", params=tag).json()
     other.save("image-0", "final", b"second", by="other")
-    said["replaced"] = one.ask("GET", "/datastore/label", params=tag).text
+    said["replaced"] = read(one.ask("GET", "/datastore/label", params=tag).content)
     said["earlier"] = [
-        path.read_text()
+        read(path.read_bytes())
         for path in sorted((STUDIES / ".kiln-store/earlier/final/image-0").iterdir())
         if path.suffix != ".json"
     ]
     other.ask("DELETE", "/datastore/label", params={"id": "image-0", "tag": "final"})
     said["removed"] = one.ask("GET", "/datastore/label", params=tag).status_code
-    one.ask("PUT", "/datastore/image", params={"image": "sent"}, files={"file": ("x.nii.gz", b"image")})
+    one.ask("PUT", "/datastore/image", params={"image": "sent"}, files={"file": ("x.nrrd", KIND)})
     said["sent"] = other.save("sent", "original", b"label").status_code
     said["sample"] = one.ask("POST", "/activelearning/random", json={"client_id": "me"}).json()
     said["out"] = [
         other.save("image-0", "../../../out", b"x").status_code,
         other.save("image-0", "..", b"x").status_code,
         other.ask(
-            "PUT", "/datastore/image", params={"image": "../out"}, files={"file": ("x.nii", b"x")}
+            "PUT", "/datastore/image", params={"image": "../out"}, files={"file": ("x.nrrd", KIND)}
         ).status_code,
         other.save("nobody", "final", b"x").status_code,
     ]

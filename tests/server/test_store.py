@@ -59,8 +59,8 @@ def test_no_acknowledged_label_is_lost(said: Any) -> None:
         for image, tag, name, place in said["acknowledged"]:
             info = objects[image]["labels"][tag]["info"]
             assert (info["writer"], info["place"]) == (name, place), f"{where}: {image} {tag}"
-            file = said["studies"] / "labels" / tag / f"{image}.nii.gz"
-            assert file.read_text() == f"{name} {place}"
+            file = said["studies"] / "labels" / tag / f"{image}.nrrd"
+            assert file.read_text() == f"NRRD0004\n{name} {place}"
 
 
 def test_a_stock_server_can_read_the_index(said: Any) -> None:

@@ -18,6 +18,7 @@ from fastapi import HTTPException
 from monailabel.datastore.local import LocalDatastore, LocalDatastoreModel
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 
+from . import content
 from .earlier import DAYS
 from .errors import MissingError, RefusedError, StoreError
 from .index import FILE, Index
@@ -206,6 +207,8 @@ class SharedDatastore(LocalDatastore):  # type: ignore[misc]
     def add_image(self, image_id: str, image_filename: str, image_info: Any) -> str:
         name, ext = self._to_id(os.path.basename(image_filename))  # noqa: PTH119
         with answered():
+            content.listed(ext, self._store.extensions)
+            content.check(Path(image_filename), ext, "the image")
             self._store.add_image(image_id or name, Path(image_filename), ext, image_info or {})
         return image_id or name
 
@@ -219,6 +222,7 @@ class SharedDatastore(LocalDatastore):  # type: ignore[misc]
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: Any) -> str:
         _, ext = self._to_id(os.path.basename(label_filename))  # noqa: PTH119
         with answered():
+            content.check(Path(label_filename), ext, "the label")
             try:
                 self._store.save_label(image_id, text(label_tag), Path(label_filename), ext, label_info or {})
             except MissingError as error:
