@@ -286,7 +286,7 @@ def test_nothing_is_lost_while_it_is_away(client: Client, export: Path, real: bo
     assert "does not answer" in said["what"] and "nothing is lost" in said["means"]
     assert client.mounted() and client.active("monai-label.service") in ("activating", "active")
     if real:
-        # The load balancer looks elsewhere, and Auto Scaling is told of nothing: no instance is nearer to EFS.
+        # The load balancer looks elsewhere; Auto Scaling is told of nothing that a new instance cannot cure.
         wait("not ready", lambda: client.health("/readyz")[0] == 503)
     while (rest := AWAY_SECONDS - (time.monotonic() - left)) > 0:
         if real:

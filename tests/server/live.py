@@ -40,7 +40,8 @@ INSIDE = (
     "set -e; m={merged}; mount --bind {studies} $m{home}/studies; mount --rbind /dev $m/dev;"
     " mkdir -p $m/run/monai-label; mount --bind {runtime} $m/run/monai-label;"
     " {{ test -d $m/tmp || mkdir $m/tmp; }}; mount -t tmpfs -o mode=1777{scratch} tmp $m/tmp;"
-    " exec chroot --userspec={account}:{account} $m /usr/bin/env -i {environment}"
+    " exec chroot $m /usr/bin/setpriv --reuid={account} --regid={account} --clear-groups --pdeathsig=KILL"
+    " /usr/bin/env -i {environment}"
     " sh -c 'umask 0007; cd {home}; exec {python} /opt/monai-label/kiln_serve.py'"
 )
 
