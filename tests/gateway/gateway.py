@@ -266,6 +266,7 @@ def running(
     auth: Mapping[str, object] | None = None,
     trusted: tuple[str, ...] = (),
     upload_dir: Path | None = None,
+    response_timeout: int = 4000,
     users: str = "".join(USERS.values()),
     **variables: object,
 ) -> Iterator[Gateway]:
@@ -319,7 +320,7 @@ def running(
         (place / "gateway.json").write_text(
             json.dumps(
                 {"http_port": port, "https_port": port, "certificate": crt, "certificate_key": key,
-                 "trusted_proxies": list(trusted)}
+                 "trusted_proxies": list(trusted), "response_timeout": response_timeout}
             )
         )  # fmt: skip
         subprocess.run(

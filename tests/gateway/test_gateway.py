@@ -555,6 +555,16 @@ def test_health_and_drain_may_ask_how_many_requests_there_are(monkeypatch: pytes
         assert working.result().status == 200
 
 
+def test_an_answer_is_waited_for_as_long_as_the_settings_say() -> None:
+    with running(response_timeout=2) as gateway:
+        gateway.token("user")
+        gateway.upstream.hold.clear()
+        begin = time.monotonic()
+        assert gateway.ask("POST", "/infer/unet", "user", body=b"x").status == 502
+        assert 1.5 < time.monotonic() - begin < 20
+        gateway.upstream.hold.set()
+
+
 def test_without_the_server_it_is_502_with_where_to_look() -> None:
     with running(gateway_upstream="127.0.0.1:9") as gateway:
         answer = gateway.ask("GET", "/info/", "user")

@@ -48,6 +48,13 @@ PACKAGE = "files/kiln_auth"
 
 TABLE = (
     Planted(
+        "the settings' time for an answer is passed over",
+        "files/kiln_gateway.py",
+        'lines.append(f"proxy_read_timeout {seconds}s;\\n")',
+        "pass",
+        f"{LIVE}::test_an_answer_is_waited_for_as_long_as_the_settings_say",
+    ),
+    Planted(
         "nobody is asked",
         JUDGED,
         "auth_request /kiln-check;",

@@ -18,6 +18,7 @@ PROGRAM = Path(kiln_gateway.__file__)
 
 PLAIN: dict[str, Any] = {
     "http_port": 80, "https_port": 443, "certificate": "", "certificate_key": "", "trusted_proxies": [],
+    "response_timeout": 4000,
 }  # fmt: skip
 
 
@@ -40,6 +41,11 @@ def test_with_a_certificate_it_is_tls_alone(given: dict[str, Any]) -> None:
     assert "listen 80" not in said
 
 
+def test_an_answer_is_waited_for_as_long_as_the_settings_say() -> None:
+    said = kiln_gateway.render({**PLAIN, "response_timeout": 7260}, ipv6=False)
+    assert "proxy_read_timeout 7260s;\n" in said
+
+
 def test_only_named_networks_are_believed() -> None:
     said = kiln_gateway.render({**PLAIN, "trusted_proxies": ["10.0.0.0/16", "2001:db8::/32"]}, ipv6=False)
     assert "set_real_ip_from 10.0.0.0/16;\nset_real_ip_from 2001:db8::/32;\nreal_ip_header" in said
@@ -60,6 +66,8 @@ def test_only_named_networks_are_believed() -> None:
         ({"trusted_proxies": ["10.0.0.1/16"]}, "trusted_proxies"),
         ({"trusted_proxies": ["any; x"]}, "trusted_proxies"),
         ({"trusted_proxies": "10.0.0.0/8"}, "trusted_proxies is no list"),
+        ({"response_timeout": 0}, "no number of seconds"),
+        ({"response_timeout": 90_001}, "no number of seconds"),
         ({"more": 1}, "exactly"),
     ],
 )
@@ -89,7 +97,7 @@ def test_settings_from_user_data_count_over_the_images_own(
 ) -> None:
     for name, port in (("own", 80), ("theirs", 8080)):
         said = {"http_port": port, "https_port": 443, "certificate": "", "certificate_key": ""}
-        (tmp_path / f"{name}.json").write_text(json.dumps({**said, "trusted_proxies": []}))
+        (tmp_path / f"{name}.json").write_text(json.dumps({**PLAIN, **said}))
     monkeypatch.setattr(kiln_gateway, "SETTINGS", tmp_path / "own.json")
     listen = tmp_path / "listen.conf"
     assert kiln_gateway.main([str(listen)]) == 0

@@ -97,6 +97,7 @@ def machine(root: Path) -> Places:
                 "certificate": "",
                 "certificate_key": "",
                 "trusted_proxies": [],
+                "response_timeout": 4000,
             }
         ),
         "/etc/kiln/tls/server.crt": "certificate\n",
@@ -256,6 +257,7 @@ def test_a_document_becomes_files_of_the_units(places: Places, capfd: pytest.Cap
         "certificate": "/etc/kiln/tls/server.crt",
         "certificate_key": "/etc/kiln/tls/server.key",
         "trusted_proxies": ["10.0.0.0/16", "fd00::/8"],
+        "response_timeout": 4000,
     }
     after = listing(places.root, *OWN)
     assert after.pop("/etc/kiln/efs.env") == "/var/lib/kiln/settings/current/efs.env"
@@ -292,6 +294,15 @@ def test_a_setting_becomes_variables(places: Places, line: str, variables: dict[
     assert apply(places, f"schema = 1\n{line}\n") == 0
     path = places.store / "current/monai-label.env"
     assert (systemd_reads(path.read_text()) if path.exists() else {}) == variables
+
+
+@pytest.mark.parametrize(("timeout", "waits"), [(600, None), (3940, None), (3941, 4001), (86_400, 86_460)])
+def test_nginx_waits_as_long_as_an_inference_may_last(
+    places: Places, timeout: int, waits: int | None
+) -> None:
+    assert apply(places, f"schema = 1\n[workers]\ninfer_timeout = {timeout}\n") == 0
+    path = places.store / "current/gateway.json"
+    assert (json.loads(path.read_text())["response_timeout"] if path.exists() else None) == waits
 
 
 def test_the_same_document_again_changes_nothing(places: Places) -> None:

@@ -456,6 +456,7 @@ def test_a_lost_lock_changes_nothing(studies: Path, label: Any, monkeypatch: pyt
     one = Store(studies)
     one.save_label("image-1", "final", label("old"), ".nii.gz", {})
     before = (studies / "datastore_v2.json").read_bytes()
+    noted = (studies / ".kiln-store/lock").read_bytes()
 
     def lost(*_: Any) -> None:
         raise OSError(errno.EIO, "Input/output error")
@@ -468,6 +469,8 @@ def test_a_lost_lock_changes_nothing(studies: Path, label: Any, monkeypatch: pyt
     assert (studies / "datastore_v2.json").read_bytes() == before
     assert (studies / "labels/final/image-1.nii.gz").read_text() == "old"
     assert parts(studies) == []
+    # It may be another's by now.
+    assert (studies / ".kiln-store/lock").read_bytes() == noted
 
 
 def half(studies: Path, label: Any, step: str) -> Store:

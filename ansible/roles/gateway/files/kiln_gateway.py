@@ -1,4 +1,4 @@
-"""Where nginx listens and whom it believes, from /etc/kiln/gateway.json, before each start of nginx.
+"""Where nginx listens, whom it believes, how long it waits: from /etc/kiln/gateway.json, before each start.
 
 An image does not know its certificate: it comes with the settings of an instance. Both files given: TLS on
 the one port. Neither: HTTP on the other, for a load balancer that ends TLS itself. One without the other, or
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 SETTINGS = Path("/etc/kiln/gateway.json")
+
+HOUR, DAY = 3600, 86_400
 
 TLS = """\
 ssl_certificate {certificate};
@@ -40,6 +42,7 @@ KEYS = {
     "certificate": str,
     "certificate_key": str,
     "trusted_proxies": list,
+    "response_timeout": int,
 }
 
 
@@ -81,8 +84,13 @@ def render(settings: dict[str, Any], ipv6: bool) -> str:
     port = settings["https_port" if certificate else "http_port"]
     if not 0 < port < 65536:
         raise WrongError(f"{port} is no port")
+    seconds = settings["response_timeout"]
+    if not 0 < seconds <= DAY + HOUR:
+        raise WrongError(f"response_timeout: {seconds} is no number of seconds up to a day and an hour")
     listen = f"{port} {'ssl ' if certificate else ''}default_server"
     lines = [f"listen {listen};\n", *([f"listen [::]:{listen};\n"] if ipv6 else [])]
+    # As long as an inference may last by the settings of this instance.
+    lines.append(f"proxy_read_timeout {seconds}s;\n")
     if certificate:
         lines.append(TLS.format(certificate=_word(certificate), certificate_key=_word(key)))
     try:

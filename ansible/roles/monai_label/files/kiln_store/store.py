@@ -514,8 +514,11 @@ class Store:
 
         try:
             part = tree.write("", data, note)
+        except StoreError:
+            # The lock has gone to another holder, whose record it may be by now. Ours, however much of it was
+            # written, comes to nothing without the part.
+            raise
         except BaseException:
-            # The part is gone, and without it the record comes to nothing, however much of it was written.
             lock.drop()
             raise
         self._move(tree, [*moves, [part, FILE]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from .document import Document
 from .places import STORE, Image
@@ -71,6 +72,16 @@ def _health(document: Document) -> dict[str, str]:
     return {f"KILN_HEALTH_{name}": str(value) for name, value in found.items() if value is not None}
 
 
+def _gateway(document: Document, image: Image) -> dict[str, Any]:
+    """What nginx is told: also that it waits for an answer as long as an inference may last."""
+    found = dict(document.get("gateway", {}))
+    waits = json.loads(image.gateway).get("response_timeout")
+    timeout = document.get("workers", {}).get("infer_timeout")
+    if waits and timeout and timeout + 60 > waits and "nginx.service" in image.consumers:
+        found["response_timeout"] = timeout + 60
+    return found
+
+
 def _efs(document: Document, image: Image) -> dict[str, str]:
     efs = document["efs"]
     found = {f"EFS_{key.upper()}": str(value) for key, value in efs.items()}
@@ -108,8 +119,8 @@ def files(document: Document, image: Image) -> dict[str, str]:
         merged = {**json.loads(image.auth), **document["auth"]}
         made["auth.json"] = json.dumps(merged, indent=1, sort_keys=True) + "\n"
         made["kiln-auth.env"] = environment({"KILN_AUTH_SETTINGS": f"{STORE}/current/auth.json"})
-    if "gateway" in document:
-        merged = {**json.loads(image.gateway), **document["gateway"]}
+    if gateway := _gateway(document, image):
+        merged = {**json.loads(image.gateway), **gateway}
         made["gateway.json"] = json.dumps(merged, indent=1, sort_keys=True) + "\n"
         made["nginx.env"] = environment({"KILN_GATEWAY_SETTINGS": f"{STORE}/current/gateway.json"})
     return made
