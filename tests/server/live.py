@@ -7,6 +7,7 @@ unit's sandbox are not there.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -35,6 +36,14 @@ ACCOUNT = 10001
 
 LIMIT = 600.0
 """Seconds for a start, where other work keeps the machine busy."""
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"said": {"class": "logging.StreamHandler"}},
+    "root": {"level": "INFO", "handlers": ["said"]},
+}
+"""Of a server with an app of the tests: all of it is what the server says."""
 
 INSIDE = (
     "set -e; m={merged}; mount --bind {studies} $m{home}/studies; mount --rbind /dev $m/dev;"
@@ -189,9 +198,12 @@ def server(
     if app:
         inside = place / f"layer/upper{HOME}/apps/{app.name}"
         shutil.copytree(app, inside, ignore=shutil.ignore_patterns("__pycache__"))
+        # The image's own settings of logging name a file of the image's app.
+        (inside / "logging.json").write_text(json.dumps(LOGGING))
         for path in (inside, *inside.rglob("*")):
             os.chown(path, ACCOUNT, ACCOUNT)
-        known = {**known, "MONAI_LABEL_APP_DIR": f"{HOME}/apps/{app.name}"}
+        folder = f"{HOME}/apps/{app.name}"
+        known = {**known, "MONAI_LABEL_APP_DIR": folder, "KILN_SERVE_LOGGING": f"{folder}/logging.json"}
         # The folders above it are the layer's now, and were made by root.
         for above in (inside.parent, inside.parent.parent):
             shutil.copystat(root / above.relative_to(place / "layer/upper"), above)

@@ -30,7 +30,9 @@ def given(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_without_a_certificate_it_is_http() -> None:
-    assert kiln_gateway.render(PLAIN, ipv6=False) == "listen 80 default_server;\n"
+    assert kiln_gateway.render(PLAIN, ipv6=False) == (
+        "listen 80 default_server;\nproxy_read_timeout 4000s;\n"
+    )
     assert "listen [::]:80 default_server;\n" in kiln_gateway.render(PLAIN, ipv6=True)
 
 
