@@ -10,6 +10,7 @@ notes who is behind each of them, by the gateway's own ``kiln_identity.py``.
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import importlib.util
 import json
@@ -162,6 +163,24 @@ def identify(file: Path = IDENTITY) -> None:
         ) from error
 
 
+def name_full_disks() -> None:
+    """Have the application say that its disk is full, where an upload does not fit on it; imports it.
+
+    FastAPI answers whatever goes wrong while it reads a body with 400, as if the client had sent nonsense.
+    """
+    from fastapi.exception_handlers import http_exception_handler
+    from monailabel.app import app
+    from starlette.exceptions import HTTPException
+
+    async def told(request: Any, error: Any) -> Any:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            error = HTTPException(507, "the disk of the server is full: nothing of the request was kept")
+        return await http_exception_handler(request, error)
+
+    app.add_exception_handler(HTTPException, told)
+
+
 def server_class(base: Any) -> Any:
     """Make uvicorn's server one that announces itself.
 
@@ -178,11 +197,14 @@ def server_class(base: Any) -> Any:
         failed = False
         table: kiln_inflight.Table | None = None
         identify: Callable[[], None] | None = None
+        name_full_disks: Callable[[], None] | None = None
 
         async def startup(self, *args: Any, **kwargs: Any) -> None:
             # Before the application is asked for the first time, which closes its list of middlewares.
             if self.identify:
                 self.identify()
+            if self.name_full_disks:
+                self.name_full_disks()
             # Around all of it, the gateway's too: a request is in flight before anybody knows whose it is.
             if self.table:
                 self.config.loaded_app = kiln_inflight.middleware(self.config.loaded_app, self.table)
@@ -286,6 +308,7 @@ def main() -> int:
     running = server(os.environ)
     running.table = table
     running.identify = identify
+    running.name_full_disks = name_full_disks
     running.run()
     return 1 if running.failed or not running.started else 0
 
