@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,20 @@ from tests.emulator.fixtures import _process, acting_as, client, emulator  # noq
 from tests.emulator.handle import Emulator
 
 __all__ = ["ACCOUNT", "BUCKET", "KILN_TOML", "OTHER", "REGION", "REGIONS", "ROOT", "Seeded", "shared_key"]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep one case of each campaign; ``KILN_CAMPAIGN=whole`` (``make bench``) runs them all."""
+    if os.environ.get("KILN_CAMPAIGN") == "whole":
+        return
+    kept, dropped, seen = [], [], set()
+    for item in items:
+        name = item.nodeid.partition("[")[0]
+        more = item.get_closest_marker("campaign") is not None and name in seen
+        (dropped if more else kept).append(item)
+        seen.add(name)
+    items[:] = kept
+    config.hook.pytest_deselected(items=dropped)
 
 
 @pytest.fixture

@@ -223,6 +223,7 @@ def test_a_region_that_fails_is_told_with_the_others_and_resumed(
     assert [each["to"] for each in past(client, capsys)["history"]] == [V1, V2]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("fault", ["throttle", "5xx", "lost"])
 @pytest.mark.parametrize("operation", ["PutParameter", "GetParameter"])
 def test_faults_are_survived(

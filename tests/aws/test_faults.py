@@ -25,8 +25,13 @@ def promotion(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
 
 def test_a_promotion_is_resumed_whatever_meets_a_call_that_changes_something(promotion: Prepared) -> None:
     sent = [each for each in promotion.requests if each["mutating"]]
-    found = [case for case in cases("promote", sent) if case.fault in ("answer lost", "killed")]
-    assert len(found) >= 8
+    # A kill wherever something changes, a lost answer where AWS takes no token: the rest is in make bench.
+    found = [
+        case
+        for case in cases("promote", sent)
+        if case.fault == "killed" or (case.fault, case.operation) == ("answer lost", "PutParameter")
+    ]
+    assert len(found) >= 6
     for number, case in enumerate(found):
         outcome = campaign.run(promotion, case, number)
         assert (outcome.wrong, outcome.leaked, outcome.wrong_image) == ((), (), ()), str(case)

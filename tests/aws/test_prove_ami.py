@@ -157,6 +157,7 @@ def test_what_a_killed_run_left_is_ended_first(
     assert left(ec2) == NOTHING
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     "operation",
     ["CreateSecurityGroup", "AuthorizeSecurityGroupIngress", "ImportKeyPair", "RunInstances",

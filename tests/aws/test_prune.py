@@ -278,6 +278,7 @@ def test_a_rollout_of_the_image_makes_it_wait(client: Client, capsys: pytest.Cap
     assert "annotators runs monai-label and is locked by ada" in capsys.readouterr().out
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("fault", ["throttle", "5xx", "lost"])
 @pytest.mark.parametrize("operation", ["DeregisterImage", "DeleteSnapshot", "DescribeInstances"])
 def test_faults_are_survived(client: Client, emulator: Emulator, fault: str, operation: str) -> None:

@@ -102,6 +102,7 @@ def test_throttled_and_broken_answers(
 KILLED = ["StartSnapshot", "PutSnapshotBlock", "CompleteSnapshot", "RegisterImage", "CopyImage"]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("operation", KILLED)
 def test_a_run_that_is_killed_right_after_a_request(
     seeded: Seeded, version: Path, client: Client, emulator: Emulator, operation: str

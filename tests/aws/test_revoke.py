@@ -160,6 +160,7 @@ def test_whether_another_account_runs_it_is_asked_for(
     assert f"still needs it: account {OTHER} runs {amis[REGION]}: 1 ec2:Instance" in capsys.readouterr().out
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("operation", ["ssm:PutParameter", "ec2:CreateTags", "ec2:DisableImage"])
 @pytest.mark.parametrize("fault", ["throttle", "5xx", "lost"])
 def test_faults_are_survived(client: Client, emulator: Emulator, operation: str, fault: str) -> None:

@@ -193,6 +193,7 @@ def test_expired_locks_go(client: Client, capsys: pytest.CaptureFixture[str]) ->
     assert keys == ["kiln/locks/readers.json"]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("fault", ["throttle", "5xx", "lost"])
 @pytest.mark.parametrize("operation", ["TerminateInstances", "DeleteSecurityGroup", "DeleteKeyPair"])
 def test_faults_are_survived(

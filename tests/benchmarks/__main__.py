@@ -21,6 +21,11 @@ STEPS: tuple[tuple[str, list[str], dict[str, str]], ...] = (
         [PYTHON, "-m", "pytest", "-q", "tests/accidents"],
         {"KILN_CAMPAIGN": "whole"},
     ),
+    (
+        "faults that tests of the launchers ask for",
+        [PYTHON, "-m", "pytest", "-q", "-n", "auto", "-m", "campaign", "tests/aws"],
+        {"KILN_CAMPAIGN": "whole"},
+    ),
     # Named by their paths: by emulation they take minutes, too long for make test.
     (
         "boots by hand",
@@ -30,6 +35,7 @@ STEPS: tuple[tuple[str, list[str], dict[str, str]], ...] = (
     ("bake by Docker", [PYTHON, "-m", "tests.benchmarks.bake_by_docker"], {}),
     ("task coverage", [PYTHON, "-m", "tests.benchmarks.task_coverage"], {}),
     ("upload", [PYTHON, "-m", "tests.benchmarks.upload"], {}),
+    ("faults in every call", [PYTHON, "-m", "tests.benchmarks.faults"], {}),
     ("publish to many regions", [PYTHON, "-m", "tests.benchmarks.publish_regions"], {}),
     ("apply over API", [PYTHON, "-m", "tests.benchmarks.apply_over_api"], {}),
     ("requests validated", [PYTHON, "-m", "tests.benchmarks.requests_validated"], {}),
