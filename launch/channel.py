@@ -21,7 +21,7 @@ from kiln.config import Config, FleetTarget
 from kiln.errors import Exit, KilnError, UsageError
 from kiln.manifest import VERSION_PATTERN
 from kiln.published import Published
-from launch import appstream_image, names, release
+from launch import appstream_image, names, pages, release
 from launch import history as past
 from launch.cloud import Cloud
 from launch.plan import Request, Say, requests
@@ -129,14 +129,14 @@ def standings(cloud: Cloud, project: str, image: str, region: str) -> dict[str, 
     """
     folder = names.channel(project, image, "")
     with told(f"listing the channels of {image} in {region}"):
-        pages = (
-            cloud.client("ssm", region)
-            .get_paginator("get_parameters_by_path")
-            .paginate(Path=folder.rstrip("/"), Recursive=False)
+        found = pages.every(
+            cloud.client("ssm", region),
+            "get_parameters_by_path",
+            "Parameters",
+            Path=folder.rstrip("/"),
+            Recursive=False,
         )
-        return {
-            each["Name"].removeprefix(folder): each["Value"] for page in pages for each in page["Parameters"]
-        }
+        return {each["Name"].removeprefix(folder): each["Value"] for each in found}
 
 
 # ---- what a version is called in a region

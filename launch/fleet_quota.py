@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from botocore.exceptions import ClientError
 
+from launch import pages
 from launch.appstream import listed
 from launch.cloud import Cloud
 from launch.plan import Plan
@@ -57,8 +58,7 @@ def read(cloud: Cloud, region: str, instance_type: str, use: Use) -> float | Non
 
 def _listed(client: Any, operation: str) -> list[dict[str, Any]]:
     try:
-        pages = client.get_paginator(operation).paginate(ServiceCode=SERVICE)
-        return [quota for page in pages for quota in page.get("Quotas", [])]
+        return list(pages.every(client, operation, "Quotas", ServiceCode=SERVICE))
     except ClientError as error:
         if code(error) == "NoSuchResourceException":
             return []

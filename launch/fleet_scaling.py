@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from launch import pages
 from launch.cloud import Cloud
 from launch.plan import Request, Say, requests
 from launch.trouble import told
@@ -74,15 +75,14 @@ def read(cloud: Cloud, region: str, fleet: str) -> dict[str, list[dict[str, Any]
     common: dict[str, Any] = {"ServiceNamespace": NAMESPACE, "ScalableDimension": DIMENSION}
     with told(f"asking what scales fleet {fleet}"):
 
-        def pages(operation: str, key: str, **which: Any) -> list[dict[str, Any]]:
-            found = client.get_paginator(operation).paginate(**common, **which)
-            every = [each for page in found for each in page.get(key, [])]
+        def listed(operation: str, key: str, **which: Any) -> list[dict[str, Any]]:
+            every = pages.every(client, operation, key, **common, **which)
             return [each for each in every if each["ResourceId"] == resource(fleet)]
 
         return {
-            "targets": pages("describe_scalable_targets", "ScalableTargets", ResourceIds=[resource(fleet)]),
-            "policies": pages("describe_scaling_policies", "ScalingPolicies", ResourceId=resource(fleet)),
-            "actions": pages("describe_scheduled_actions", "ScheduledActions", ResourceId=resource(fleet)),
+            "targets": listed("describe_scalable_targets", "ScalableTargets", ResourceIds=[resource(fleet)]),
+            "policies": listed("describe_scaling_policies", "ScalingPolicies", ResourceId=resource(fleet)),
+            "actions": listed("describe_scheduled_actions", "ScheduledActions", ResourceId=resource(fleet)),
         }
 
 
@@ -139,8 +139,7 @@ def _alarms(cloud: Cloud, region: str, policy: dict[str, Any], arn: str, old: st
     client = cloud.client("cloudwatch", region)
     if not alarms:
         # Not every endpoint tells them with the policy; an alarm itself names the policy.
-        pages = client.get_paginator("describe_alarms").paginate(ActionPrefix=policy["PolicyARN"])
-        found = [alarm for page in pages for alarm in page.get("MetricAlarms", [])]
+        found = list(pages.every(client, "describe_alarms", "MetricAlarms", ActionPrefix=policy["PolicyARN"]))
     else:
         found = client.describe_alarms(AlarmNames=alarms)["MetricAlarms"]
     for alarm in found:

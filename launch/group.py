@@ -10,6 +10,7 @@ from botocore.model import ListShape, Shape, StructureShape
 
 from kiln.errors import KilnError
 from kiln.mistakes import suggest
+from launch import pages
 from launch.cloud import Cloud, service_model
 from launch.trouble import told
 
@@ -256,10 +257,9 @@ def read(cloud: Cloud, region: str, name: str) -> Group:
     group = find(cloud, region, name)
     if group is None:
         with told(f"listing the groups in {region}"):
-            pages = (
-                cloud.client("autoscaling", region).get_paginator("describe_auto_scaling_groups").paginate()
-            )
-            names = [each["AutoScalingGroupName"] for page in pages for each in page["AutoScalingGroups"]]
+            client = cloud.client("autoscaling", region)
+            groups = pages.every(client, "describe_auto_scaling_groups", "AutoScalingGroups")
+            names = [each["AutoScalingGroupName"] for each in groups]
         raise KilnError(
             f"there is no Auto Scaling group {name} in {region} of account {cloud.account}",
             suggest(name, names, "groups there"),

@@ -19,6 +19,7 @@ from kiln.config import Config, GroupTarget
 from kiln.manifest import Demand
 from launch import group as groups
 from launch import key as keys
+from launch import pages
 from launch import template as templates
 from launch.cloud import Cloud
 from launch.group import Group
@@ -243,31 +244,18 @@ def _vcpus(cloud: Cloud, region: str, names: Iterable[str]) -> dict[str, int]:
     wanted = sorted(set(names))
     unknown = {"InvalidInstanceType": f"{region} has no such type: correct the group's instance types"}
     with told(f"asking for the vCPUs of {', '.join(wanted)}", unknown):
-        pages = (
-            cloud.client("ec2", region)
-            .get_paginator("describe_instance_types")
-            .paginate(InstanceTypes=wanted)
-        )
-        return {
-            each["InstanceType"]: each["VCpuInfo"]["DefaultVCpus"]
-            for page in pages
-            for each in page["InstanceTypes"]
-        }
+        ec2 = cloud.client("ec2", region)
+        types = pages.every(ec2, "describe_instance_types", "InstanceTypes", InstanceTypes=wanted)
+        return {each["InstanceType"]: each["VCpuInfo"]["DefaultVCpus"] for each in types}
 
 
 def _used(cloud: Cloud, region: str, kind: Quota, spot: bool) -> int:
     """VCPUs that the account runs now of a class."""
     with told(f"counting the instances in {region}"):
-        pages = (
-            cloud.client("ec2", region)
-            .get_paginator("describe_instances")
-            .paginate(Filters=[{"Name": "instance-state-name", "Values": ["pending", "running"]}])
-        )
+        live = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
         found = [
             each
-            for page in pages
-            for reservation in page["Reservations"]
-            for each in reservation["Instances"]
+            for each in pages.instances(cloud.client("ec2", region), Filters=live)
             if _of(kind, each["InstanceType"]) and (each.get("InstanceLifecycle") == "spot") == spot
         ]
     bare = [each["InstanceType"] for each in found if not each.get("CpuOptions", {}).get("CoreCount")]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from kiln.config import Config, GroupTarget
 from kiln.errors import RefusedError
-from launch import contents, group_checks, group_steps, prices, rollout, settings
+from launch import contents, group_checks, group_steps, pages, prices, rollout, settings
 from launch import cost as costs
 from launch import group as groups
 from launch import refresh as refreshes
@@ -241,17 +241,9 @@ class Rolling:
         if not self.base.ami.startswith(templates.RESOLVED):
             return None
         with told(f"reading the instances of {self.group.name}"):
-            pages = (
-                self.cloud.client("ec2", self.target.region)
-                .get_paginator("describe_instances")
-                .paginate(InstanceIds=[each.id for each in self.group.instances])
-            )
-            images = {
-                each["ImageId"]
-                for page in pages
-                for some in page["Reservations"]
-                for each in some["Instances"]
-            }
+            ec2 = self.cloud.client("ec2", self.target.region)
+            ids = [each.id for each in self.group.instances]
+            images = {each["ImageId"] for each in pages.instances(ec2, InstanceIds=ids)}
         if len(images) != 1 or not self.group.instances:
             self.plan.refuse(
                 "resolved-image",

@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError
 
 from kiln.errors import KilnError, UsageError
 from kiln.remote import Remote
-from launch import names
+from launch import names, pages
 from launch.cloud import Cloud
 from launch.plan import Request, Say, requests
 from launch.trouble import code, told
@@ -132,13 +132,11 @@ class Stand:
 
     def instances(self) -> list[dict[str, Any]]:
         """Every instance of this name that is not gone."""
-        pages = self.ec2.get_paginator("describe_instances").paginate(
-            Filters=[
-                {"Name": f"tag:{names.RUN}", "Values": [self.name]},
-                {"Name": "instance-state-name", "Values": LIVE},
-            ]
-        )
-        return [each for page in pages for held in page["Reservations"] for each in held["Instances"]]
+        filters = [
+            {"Name": f"tag:{names.RUN}", "Values": [self.name]},
+            {"Name": "instance-state-name", "Values": LIVE},
+        ]
+        return list(pages.instances(self.ec2, Filters=filters))
 
     def groups(self) -> list[str]:
         """Ids of the security groups of this name."""

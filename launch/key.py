@@ -16,6 +16,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from kiln.errors import KilnError
+from launch import pages
 from launch.cloud import Cloud
 from launch.plan import Refusal
 from launch.trouble import code, told
@@ -141,8 +142,7 @@ def judge(cloud: Cloud, key: Key, accounts: Iterable[str]) -> list[Refusal]:
         {"AccessDeniedException": "let the operator read them: kms:GetKeyPolicy, kms:ListGrants"},
     ):
         policy = json.loads(kms.get_key_policy(KeyId=key.arn, PolicyName="default")["Policy"])
-        pages = kms.get_paginator("list_grants").paginate(KeyId=key.arn)
-        grants = [grant for page in pages for grant in page["Grants"]]
+        grants = list(pages.every(kms, "list_grants", "Grants", KeyId=key.arn))
     found = [_account(key, account, policy, grants) for account in accounts]
     return [refusal for refusal in found if refusal is not None]
 

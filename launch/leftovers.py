@@ -16,7 +16,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from kiln.config import Config
-from launch import appstream, builder_state, names, needs, removal
+from launch import appstream, builder_state, names, needs, pages, removal
 from launch.cloud import Cloud
 from launch.plan import Say
 from launch.records import now, stamp
@@ -130,15 +130,10 @@ def _tagged(
     """What has the tag of a run and is ours, with its tags."""
     client = cloud.client("ec2", region)
     filters = [{"Name": "tag-key", "Values": [names.RUN]}]
-    if client.can_paginate(operation):
-        pages = client.get_paginator(operation).paginate(Filters=filters, **params)
-    else:
-        pages = [getattr(client, operation)(Filters=filters, **params)]
-    for page in pages:
-        for each in page.get(key, []):
-            tags = names.read(each.get("Tags"))
-            if _ours(config, tags):
-                yield each, tags
+    for each in pages.every(client, operation, key, Filters=filters, **params):
+        tags = names.read(each.get("Tags"))
+        if _ours(config, tags):
+            yield each, tags
 
 
 # ---- instances
@@ -151,21 +146,20 @@ def _instances(cloud: Cloud, config: Config, region: str) -> Iterator[Left]:
         {"Name": "tag-key", "Values": [names.RUN]},
         {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
     ]
-    for page in client.get_paginator("describe_instances").paginate(Filters=filters):
-        for each in (one for reservation in page["Reservations"] for one in reservation["Instances"]):
-            tags = names.read(each.get("Tags"))
-            if not _ours(config, tags) or tags.keys() & {names.TARGET, GROUP_TAG, names.PROTECTED}:
-                continue
-            yield Left(
-                "instance",
-                each["InstanceId"],
-                f"instance {each['InstanceId']}, {each['State']['Name']}",
-                region,
-                tags[names.RUN],
-                _made(tags, each.get("LaunchTime")),
-                ("ec2:TerminateInstances",),
-                _terminate(cloud, region, each["InstanceId"]),
-            )
+    for each in pages.instances(client, Filters=filters):
+        tags = names.read(each.get("Tags"))
+        if not _ours(config, tags) or tags.keys() & {names.TARGET, GROUP_TAG, names.PROTECTED}:
+            continue
+        yield Left(
+            "instance",
+            each["InstanceId"],
+            f"instance {each['InstanceId']}, {each['State']['Name']}",
+            region,
+            tags[names.RUN],
+            _made(tags, each.get("LaunchTime")),
+            ("ec2:TerminateInstances",),
+            _terminate(cloud, region, each["InstanceId"]),
+        )
 
 
 def _terminate(cloud: Cloud, region: str, instance: str) -> Callable[[Say], None]:

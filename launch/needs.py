@@ -7,14 +7,14 @@ together; anything else is foreign, and never touched.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from kiln.config import Config
 from launch import ami as amis
-from launch import appstream, appstream_image, history, names, references, rollout, sharing, usage
+from launch import appstream, appstream_image, history, names, pages, references, rollout, sharing, usage
 from launch import channel as channels
 from launch.cloud import Cloud
 from launch.execute import LANES
@@ -134,16 +134,10 @@ def place(cloud: Cloud, config: Config, image: str, region: str) -> Place:
     ]
     found: dict[str, dict[str, Any]] = {}
     with told(f"listing the AMIs of {image} in {region}"):
-        pages = (
-            cloud.client("ec2", region)
-            .get_paginator("describe_images")
-            .paginate(Owners=["self"], Filters=filters, IncludeDeprecated=True, IncludeDisabled=True)
-        )
-        for page in pages:
-            for each in page["Images"]:
-                version = names.read(each.get("Tags")).get(names.VERSION)
-                if version and each.get("Name") == names.ami(config.project.name, image, version):
-                    found[version] = each
+        for each in _own_amis(cloud, region, filters):
+            version = names.read(each.get("Tags")).get(names.VERSION)
+            if version and each.get("Name") == names.ami(config.project.name, image, version):
+                found[version] = each
     streams = {}
     if channels.of_appstream(config, image):
         doing = f"listing the AppStream images in {region}"
@@ -372,15 +366,19 @@ def unused_snapshots(cloud: Cloud, region: str, snapshots: Iterable[str]) -> lis
     with told(f"looking which AMIs use snapshots in {region}"):
         for start in range(0, len(wanted), _CHUNK):
             some = wanted[start : start + _CHUNK]
-            pages = (
-                cloud.client("ec2", region)
-                .get_paginator("describe_images")
-                .paginate(
-                    Owners=["self"],
-                    Filters=[{"Name": "block-device-mapping.snapshot-id", "Values": some}],
-                    IncludeDeprecated=True,
-                    IncludeDisabled=True,
-                )
-            )
-            used |= {one for page in pages for each in page["Images"] for one in amis.snapshots(each)}
+            filters = [{"Name": "block-device-mapping.snapshot-id", "Values": some}]
+            used |= {one for each in _own_amis(cloud, region, filters) for one in amis.snapshots(each)}
     return [each for each in wanted if each not in used]
+
+
+def _own_amis(cloud: Cloud, region: str, filters: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """AMIs of the account, those too that are deprecated or disabled."""
+    return pages.every(
+        cloud.client("ec2", region),
+        "describe_images",
+        "Images",
+        Owners=["self"],
+        Filters=filters,
+        IncludeDeprecated=True,
+        IncludeDisabled=True,
+    )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from botocore.exceptions import ClientError
 
 from kiln.config import Publish
 from launch import key as keys
+from launch import pages
 from launch.cloud import Cloud
 from launch.plan import Refusal
 from launch.trouble import code, told
@@ -35,21 +37,17 @@ class Quota:
 
 
 def _amis(cloud: Cloud, region: str) -> int:
-    pages = (
-        cloud.client("ec2", region)
-        .get_paginator("describe_images")
-        .paginate(Owners=["self"], IncludeDisabled=True, PaginationConfig={"PageSize": 1000})
-    )
-    return sum(len(page["Images"]) for page in pages)
+    return _count(cloud, region, "describe_images", "Images", Owners=["self"], IncludeDisabled=True)
 
 
 def _snapshots(cloud: Cloud, region: str) -> int:
-    pages = (
-        cloud.client("ec2", region)
-        .get_paginator("describe_snapshots")
-        .paginate(OwnerIds=["self"], PaginationConfig={"PageSize": 1000})
-    )
-    return sum(len(page["Snapshots"]) for page in pages)
+    return _count(cloud, region, "describe_snapshots", "Snapshots", OwnerIds=["self"])
+
+
+def _count(cloud: Cloud, region: str, operation: str, key: str, **params: Any) -> int:
+    large = {"PageSize": 1000}
+    found = pages.every(cloud.client("ec2", region), operation, key, PaginationConfig=large, **params)
+    return sum(1 for _ in found)
 
 
 QUOTAS = (

@@ -9,7 +9,6 @@ from __future__ import annotations
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -19,6 +18,7 @@ from kiln.errors import KilnError
 from kiln.manifest import Strict
 from launch import ami as amis
 from launch import appstream_image, lock, names, needs, removal, usage
+from launch import snapshot as snapshots
 from launch.cloud import Cloud
 from launch.execute import carry_out
 from launch.needs import Need, Place
@@ -262,19 +262,11 @@ def _orphans(
     revoked: set[str],
 ) -> None:
     """Plan to delete snapshots whose AMI is gone, of versions older than what is kept, or revoked."""
-    filters = [
-        {"Name": f"tag:{names.PROJECT}", "Values": [config.project.name]},
-        {"Name": f"tag:{names.IMAGE}", "Values": [image]},
-    ]
+    ours = {names.PROJECT: config.project.name, names.IMAGE: image}
     for region, place in there.items():
         used = needs.snapshots_of(place)
         with told(f"listing the snapshots of {image} in {region}"):
-            pages = (
-                cloud.client("ec2", region)
-                .get_paginator("describe_snapshots")
-                .paginate(OwnerIds=["self"], Filters=filters)
-            )
-            found: list[dict[str, Any]] = [each for page in pages for each in page["Snapshots"]]
+            found = snapshots.find(cloud, region, ours)
         old = {}
         for each in found:
             version = names.read(each.get("Tags")).get(names.VERSION, "")

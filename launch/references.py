@@ -9,6 +9,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from launch import names, pages
 from launch.cloud import Cloud
 from launch.refresh import LIVE
 from launch.trouble import code, told
@@ -106,21 +107,6 @@ def find(cloud: Cloud, region: str, amis: list[str]) -> list[Reference]:
     return [each for each in found if each.ami in amis]
 
 
-def _paged(client: Any, operation: str, key: str, **params: Any) -> Iterator[dict[str, Any]]:
-    if client.can_paginate(operation):
-        for page in client.get_paginator(operation).paginate(**params):
-            yield from page.get(key, [])
-        return
-    # Botocore pages no refreshes; their answers have a token all the same.
-    more: dict[str, Any] = {}
-    while True:
-        page = getattr(client, operation)(**params, **more)
-        yield from page.get(key, [])
-        if not page.get("NextToken"):
-            return
-        more = {"NextToken": page["NextToken"]}
-
-
 def _instances(cloud: Cloud, region: str, amis: list[str]) -> Iterator[Reference]:
     """Instances, those of a warm pool too, which are stopped."""
     ec2 = cloud.client("ec2", region)
@@ -129,33 +115,31 @@ def _instances(cloud: Cloud, region: str, amis: list[str]) -> Iterator[Reference
             {"Name": "image-id", "Values": amis[start : start + _CHUNK]},
             {"Name": "instance-state-name", "Values": list(RUNNING)},
         ]
-        for reservation in _paged(ec2, "describe_instances", "Reservations", Filters=filters):
-            for each in reservation["Instances"]:
-                tags = {tag["Key"]: tag["Value"] for tag in each.get("Tags", [])}
-                group = tags.get("aws:autoscaling:groupName")
-                state = each["State"]["Name"]
-                of = f" of group {group}" if group else ""
-                yield Reference(each["ImageId"], "instance", f"instance {each['InstanceId']}{of}, {state}")
+        for each in pages.instances(ec2, Filters=filters):
+            group = names.read(each.get("Tags")).get("aws:autoscaling:groupName")
+            state = each["State"]["Name"]
+            of = f" of group {group}" if group else ""
+            yield Reference(each["ImageId"], "instance", f"instance {each['InstanceId']}{of}, {state}")
 
 
 def _groups(cloud: Cloud, region: str, uses: Uses) -> None:
     """Groups, and both sides of a refresh: the group has the one, the refresh names the other."""
     client = cloud.client("autoscaling", region)
     wanted: dict[str, list[str]] = defaultdict(list)
-    for group in _paged(client, "describe_auto_scaling_groups", "AutoScalingGroups"):
+    for group in pages.every(client, "describe_auto_scaling_groups", "AutoScalingGroups"):
         name = group["AutoScalingGroupName"]
         pool = " with a warm pool" if group.get("WarmPoolConfiguration") else ""
         uses.configuration(group, "group", f"group {name}{pool}")
         if configuration := group.get("LaunchConfigurationName"):
             wanted[configuration].append(name)
-        for each in _paged(
+        for each in pages.every(
             client, "describe_instance_refreshes", "InstanceRefreshes", AutoScalingGroupName=name
         ):
             if each["Status"] in LIVE:
                 who = f"refresh {each['InstanceRefreshId']} of group {name}, {each['Status']}"
                 uses.configuration(each.get("DesiredConfiguration") or {}, "refresh", who)
     if wanted:
-        for each in _paged(client, "describe_launch_configurations", "LaunchConfigurations"):
+        for each in pages.every(client, "describe_launch_configurations", "LaunchConfigurations"):
             for name in wanted.get(each["LaunchConfigurationName"], []):
                 who = f"launch configuration {each['LaunchConfigurationName']} of group {name}"
                 uses.image(each.get("ImageId"), "group", who)
@@ -164,17 +148,17 @@ def _groups(cloud: Cloud, region: str, uses: Uses) -> None:
 def _fleets(cloud: Cloud, region: str, uses: Uses) -> None:
     """Fleets of EC2, and what asks for spot instances."""
     ec2 = cloud.client("ec2", region)
-    for each in _paged(ec2, "describe_fleets", "Fleets"):
+    for each in pages.every(ec2, "describe_fleets", "Fleets"):
         if each.get("FleetState") in FLEETS:
             _configs(each.get("LaunchTemplateConfigs"), f"EC2 fleet {each['FleetId']}", uses)
-    for each in _paged(ec2, "describe_spot_fleet_requests", "SpotFleetRequestConfigs"):
+    for each in pages.every(ec2, "describe_spot_fleet_requests", "SpotFleetRequestConfigs"):
         if each.get("SpotFleetRequestState") in SPOT_FLEETS:
             who = f"spot fleet {each['SpotFleetRequestId']}"
             config = each.get("SpotFleetRequestConfig") or {}
             _configs(config.get("LaunchTemplateConfigs"), who, uses)
             for spec in config.get("LaunchSpecifications") or []:
                 uses.image(spec.get("ImageId"), "fleet", who)
-    for each in _paged(ec2, "describe_spot_instance_requests", "SpotInstanceRequests"):
+    for each in pages.every(ec2, "describe_spot_instance_requests", "SpotInstanceRequests"):
         if each.get("State") in SPOT_REQUESTS:
             who = f"spot request {each['SpotInstanceRequestId']}"
             uses.image((each.get("LaunchSpecification") or {}).get("ImageId"), "fleet", who)
@@ -194,7 +178,7 @@ def _templates(cloud: Cloud, region: str, uses: Uses) -> Iterator[Reference]:
     whether or not we see by whom.
     """
     ec2 = cloud.client("ec2", region)
-    for template in _paged(ec2, "describe_launch_templates", "LaunchTemplates"):
+    for template in pages.every(ec2, "describe_launch_templates", "LaunchTemplates"):
         key, name = template["LaunchTemplateId"], template["LaunchTemplateName"]
         named = uses.versions.get(key, {}), uses.versions.get(name, {})
         numbers: dict[int, list[tuple[str, str]]] = defaultdict(list)
@@ -208,7 +192,7 @@ def _templates(cloud: Cloud, region: str, uses: Uses) -> Iterator[Reference]:
             for version, users in mapping.items():
                 if version in marks or version.isdecimal():
                     numbers[marks.get(version) or int(version)] += users
-        for each in _paged(
+        for each in pages.every(
             ec2, "describe_launch_template_versions", "LaunchTemplateVersions", LaunchTemplateId=key
         ):
             users = numbers.get(each["VersionNumber"], [])

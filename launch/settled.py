@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from launch.cloud import Cloud
+from launch.trouble import code
 
 TRIES = 6
 """As often as botocore's standard mode is told to try."""
@@ -42,7 +43,7 @@ def settled(cloud: Cloud, act: Callable[[], object], done: Callable[[], bool]) -
         try:
             act()
         except (ClientError, HTTPClientError, BotoConnectionError) as error:
-            refused = _code(error) in BUSY
+            refused = code(error) in BUSY
             if not refused and not _may_have_acted(error):
                 raise
             cloud.wait(2.0 ** (number - 1))
@@ -52,10 +53,6 @@ def settled(cloud: Cloud, act: Callable[[], object], done: Callable[[], bool]) -
                 raise
         else:
             return
-
-
-def _code(error: Exception) -> str:
-    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
 
 
 def _may_have_acted(error: Exception) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from kiln.errors import KilnError
-from launch import disk, journal, names, upload
+from launch import disk, journal, names, pages, upload
 from launch.ami import IDENTITY
 from launch.cloud import Cloud
 from launch.plan import Request, Say, requests
@@ -81,12 +81,8 @@ def find(cloud: Cloud, region: str, tags: dict[str, str]) -> list[dict[str, Any]
         As EC2 describes them, oldest first.
     """
     filters = [{"Name": f"tag:{name}", "Values": [value]} for name, value in sorted(tags.items())]
-    pages = (
-        cloud.client("ec2", region)
-        .get_paginator("describe_snapshots")
-        .paginate(OwnerIds=["self"], Filters=filters)
-    )
-    found = [each for page in pages for each in page["Snapshots"]]
+    ec2 = cloud.client("ec2", region)
+    found = pages.every(ec2, "describe_snapshots", "Snapshots", OwnerIds=["self"], Filters=filters)
     return sorted(found, key=lambda each: (each["StartTime"], each["SnapshotId"]))
 
 

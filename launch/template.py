@@ -11,7 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from kiln.errors import KilnError
-from launch import names, settings
+from launch import names, pages, settings
 from launch.cloud import Cloud, service_model
 from launch.group import Ref, only_known
 from launch.release import Release
@@ -126,20 +126,14 @@ _NO_VERSION = ("InvalidLaunchTemplateId.VersionNotFound", "InvalidLaunchTemplate
 def find(cloud: Cloud, region: str, template: str, description: str) -> Version | None:
     """Find a version by the description that is derived from what it says; the newest where there are two."""
     with told(f"looking through the versions of {template}"):
-        pages = (
-            cloud.client("ec2", region)
-            .get_paginator("describe_launch_template_versions")
-            .paginate(
-                LaunchTemplateId=template,
-                PaginationConfig={"MaxItems": MOST_VERSIONS, "PageSize": MOST_VERSIONS},
-            )
+        every = pages.every(
+            cloud.client("ec2", region),
+            "describe_launch_template_versions",
+            "LaunchTemplateVersions",
+            LaunchTemplateId=template,
+            PaginationConfig={"MaxItems": MOST_VERSIONS, "PageSize": MOST_VERSIONS},
         )
-        found = [
-            _version(each)
-            for page in pages
-            for each in page["LaunchTemplateVersions"]
-            if each.get("VersionDescription") == description
-        ]
+        found = [_version(each) for each in every if each.get("VersionDescription") == description]
     return max(found, key=lambda each: each.number, default=None)
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kiln.errors import KilnError
-from launch import names
+from launch import names, pages
 from launch.cloud import Cloud
 from launch.plan import Request, Say, requests
 from launch.trouble import AGAIN, told
@@ -60,8 +60,7 @@ def known(cloud: Cloud, region: str, amis: Iterable[str]) -> dict[str, dict[str,
         return {}
     ec2 = cloud.client("ec2", region)
     with told(f"reading who else uses the AMIs in {region}"):
-        pages = ec2.get_paginator("describe_image_usage_reports").paginate(ImageIds=wanted)
-        reports = [each for page in pages for each in page.get("ImageUsageReports", [])]
+        reports = pages.every(ec2, "describe_image_usage_reports", "ImageUsageReports", ImageIds=wanted)
         newest: dict[str, dict[str, Any]] = {}
         for each in reports:
             if each["State"] == "available" and _recent(each["CreationTime"]):
@@ -70,14 +69,15 @@ def known(cloud: Cloud, region: str, amis: Iterable[str]) -> dict[str, dict[str,
                     newest[each["ImageId"]] = each
         found: dict[str, dict[str, str]] = {ami: {} for ami in newest}
         for ami, report in newest.items():
-            pages = ec2.get_paginator("describe_image_usage_report_entries").paginate(
-                ReportIds=[report["ReportId"]]
-            )
             counts: dict[str, list[str]] = defaultdict(list)
-            for page in pages:
-                for entry in page.get("ImageUsageReportEntries", []):
-                    if entry["UsageCount"]:
-                        counts[entry["AccountId"]].append(f"{entry['UsageCount']} {entry['ResourceType']}")
+            for entry in pages.every(
+                ec2,
+                "describe_image_usage_report_entries",
+                "ImageUsageReportEntries",
+                ReportIds=[report["ReportId"]],
+            ):
+                if entry["UsageCount"]:
+                    counts[entry["AccountId"]].append(f"{entry['UsageCount']} {entry['ResourceType']}")
             found[ami] = {account: ", ".join(sorted(parts)) for account, parts in counts.items()}
     return found
 
