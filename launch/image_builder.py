@@ -14,7 +14,6 @@ from kiln.config import Config
 from launch import builder_plan, names, seed_plan
 from launch.cloud import Cloud
 from launch.execute import carry_out
-from launch.interrupt import as_interrupt
 from launch.lock import Lock, of_image
 
 
@@ -55,14 +54,13 @@ def run(
     loaded = configuration.load(config)
     cloud = _enter(loaded, image, profile)
 
-    with as_interrupt():
-        return carry_out(
-            builder_plan.plan(cloud, loaded, image, keep=keep),
-            cloud,
-            only_plan=only_plan,
-            as_json=as_json,
-            lock=Lock(cloud, loaded, of_image(image)),
-        )
+    return carry_out(
+        builder_plan.plan(cloud, loaded, image, keep=keep),
+        cloud,
+        only_plan=only_plan,
+        as_json=as_json,
+        lock=Lock(cloud, loaded, of_image(image)),
+    )
 
 
 def seed(
@@ -92,14 +90,13 @@ def seed(
     """
     loaded = configuration.load(config)
     cloud = _enter(loaded, image, profile)
-    with as_interrupt():
-        return carry_out(
-            seed_plan.plan(cloud, loaded, image),
-            cloud,
-            only_plan=only_plan,
-            as_json=as_json,
-            lock=Lock(cloud, loaded, of_image(image)),
-        )
+    return carry_out(
+        seed_plan.plan(cloud, loaded, image),
+        cloud,
+        only_plan=only_plan,
+        as_json=as_json,
+        lock=Lock(cloud, loaded, of_image(image)),
+    )
 
 
 def _enter(config: Config, image: str, profile: str | None) -> Cloud:
