@@ -255,7 +255,9 @@ def _used(cloud: Cloud, region: str, kind: Quota, spot: bool) -> int:
         live = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
         found = [
             each
-            for each in pages.instances(cloud.client("ec2", region), Filters=live)
+            for each in pages.held(
+                pages.every(cloud.client("ec2", region), "describe_instances", "Reservations", Filters=live)
+            )
             if _of(kind, each["InstanceType"]) and (each.get("InstanceLifecycle") == "spot") == spot
         ]
     bare = [each["InstanceType"] for each in found if not each.get("CpuOptions", {}).get("CoreCount")]

@@ -243,7 +243,12 @@ class Rolling:
         with told(f"reading the instances of {self.group.name}"):
             ec2 = self.cloud.client("ec2", self.target.region)
             ids = [each.id for each in self.group.instances]
-            images = {each["ImageId"] for each in pages.instances(ec2, InstanceIds=ids)}
+            images = {
+                each["ImageId"]
+                for each in pages.held(
+                    pages.every(ec2, "describe_instances", "Reservations", InstanceIds=ids)
+                )
+            }
         if len(images) != 1 or not self.group.instances:
             self.plan.refuse(
                 "resolved-image",

@@ -136,7 +136,7 @@ class Stand:
             {"Name": f"tag:{names.RUN}", "Values": [self.name]},
             {"Name": "instance-state-name", "Values": LIVE},
         ]
-        return list(pages.instances(self.ec2, Filters=filters))
+        return list(pages.held(pages.every(self.ec2, "describe_instances", "Reservations", Filters=filters)))
 
     def groups(self) -> list[str]:
         """Ids of the security groups of this name."""

@@ -146,7 +146,7 @@ def _instances(cloud: Cloud, config: Config, region: str) -> Iterator[Left]:
         {"Name": "tag-key", "Values": [names.RUN]},
         {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
     ]
-    for each in pages.instances(client, Filters=filters):
+    for each in pages.held(pages.every(client, "describe_instances", "Reservations", Filters=filters)):
         tags = names.read(each.get("Tags"))
         if not _ours(config, tags) or tags.keys() & {names.TARGET, GROUP_TAG, names.PROTECTED}:
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -44,7 +44,18 @@ def every(client: Any, operation: str, key: str, **params: Any) -> Iterator[dict
         more = {"NextToken": page["NextToken"]}
 
 
-def instances(ec2: Any, **params: Any) -> Iterator[dict[str, Any]]:
-    """Ask for instances, which EC2 lists by reservation; parameters and errors as of :func:`every`."""
-    for reservation in every(ec2, "describe_instances", "Reservations", **params):
+def held(reservations: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Return the instances of reservations, by which EC2 lists them.
+
+    Parameters
+    ----------
+    reservations:
+        As ``describe_instances`` gives them.
+
+    Yields
+    ------
+    dict
+        An instance.
+    """
+    for reservation in reservations:
         yield from reservation["Instances"]

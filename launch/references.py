@@ -115,7 +115,7 @@ def _instances(cloud: Cloud, region: str, amis: list[str]) -> Iterator[Reference
             {"Name": "image-id", "Values": amis[start : start + _CHUNK]},
             {"Name": "instance-state-name", "Values": list(RUNNING)},
         ]
-        for each in pages.instances(ec2, Filters=filters):
+        for each in pages.held(pages.every(ec2, "describe_instances", "Reservations", Filters=filters)):
             group = names.read(each.get("Tags")).get("aws:autoscaling:groupName")
             state = each["State"]["Name"]
             of = f" of group {group}" if group else ""
