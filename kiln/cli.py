@@ -18,6 +18,7 @@ import typer
 from typer import Abort
 
 from kiln import cli_aws
+from kiln.arguments import ConfigOption, JsonOption, split
 from kiln.errors import Exit, KilnError, UsageError, tell
 
 if TYPE_CHECKING:
@@ -36,16 +37,11 @@ pins = typer.Typer(
 )
 app.add_typer(pins)
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", help="Another kiln.toml; also by the variable KILN_CONFIG.", metavar="FILE"),
-]
 ImageArgument = Annotated[str, typer.Argument(help="Image in kiln.toml.", metavar="IMAGE")]
 VersionedArgument = Annotated[
     str, typer.Argument(help="Image, and a version of it, else the latest.", metavar="IMAGE[@VERSION]")
 ]
 PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 _INTERRUPTED = 128 + signal.SIGINT
@@ -93,7 +89,7 @@ def prove(
     """Check a version, by default the newest: its files, its root, its boot, and a real client."""
     from scripts import prove as station
 
-    name, version = _split(image)
+    name, version = split(image)
     wanted = (ami, instance_type, subnet, source, address, session_manager, instance_profile)
     if not ami:
         if region or only_plan or json or profile or any(wanted):
@@ -130,7 +126,7 @@ def boot(
     """Run a version on this machine until Ctrl-C; nothing is written to its disk."""
     from scripts import boot as station
 
-    name, version = _split(image)
+    name, version = split(image)
     station.run(image=name, version=version, ssh_port=ssh_port, http_port=http_port)
 
 
@@ -147,7 +143,7 @@ def show(image: VersionedArgument, json: JsonOption = False) -> None:
     """Show a version: what went in, what came out, what was checked."""
     from scripts import images as station
 
-    station.print_version(*_split(image), as_json=json)
+    station.print_version(*split(image), as_json=json)
 
 
 @pins.command("add")
@@ -175,15 +171,6 @@ def pins_check(
 
 
 cli_aws.register(app)
-
-
-def _split(image: str) -> tuple[str, str | None]:
-    """Take IMAGE[@VERSION] apart."""
-    name, at, version = image.partition("@")
-    if not name or (at and not version):
-        hint = "write IMAGE or IMAGE@VERSION; see: kiln images"
-        raise UsageError(f"{image!r} names no image and version", hint)
-    return name, version or None
 
 
 def main() -> None:

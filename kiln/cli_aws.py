@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from kiln.arguments import ConfigOption, JsonOption, split
 from kiln.errors import UsageError
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", help="Another kiln.toml; also by the variable KILN_CONFIG.", metavar="FILE"),
-]
 PlanOption = Annotated[bool, typer.Option("--plan", help="Show what would be done, and end.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 ExitCodeOption = Annotated[bool, typer.Option("--exit-code", help="End with 4 where there is nothing to do.")]
 ProfileOption = Annotated[str | None, typer.Option("--profile", help="Profile of ~/.aws/config.")]
 VersionedArgument = Annotated[
@@ -34,13 +29,6 @@ def register(app: typer.Typer) -> None:
     app.add_typer(builder)
 
 
-def _split(image: str) -> tuple[str, str | None]:
-    name, at, version = image.partition("@")
-    if not name or (at and not version):
-        raise UsageError(f"{image!r} names no image and version", "write IMAGE or IMAGE@VERSION")
-    return name, version or None
-
-
 def publish(
     image: VersionedArgument,
     only_plan: PlanOption = False,
@@ -52,7 +40,7 @@ def publish(
     """Bring a proven version to AWS: an AMI in every region, private, shared as kiln.toml says."""
     from launch import publish as station
 
-    name, version = _split(image)
+    name, version = split(image)
     return station.run(
         name, version, only_plan=only_plan, as_json=json, exit_code=exit_code, profile=profile, config=config
     )
@@ -71,7 +59,7 @@ def promote(
     """Let a channel name a version, in every region of the image."""
     from launch import promote as station
 
-    name, version = _split(image)
+    name, version = split(image)
     if version is None:
         raise UsageError("a channel is given a version by name", "write IMAGE@VERSION; see: kiln status")
     return station.run(
@@ -100,7 +88,7 @@ def revoke(
     """Mark a version as bad, move its channels back, list who still runs it."""
     from launch import revoke as station
 
-    name, version = _split(image)
+    name, version = split(image)
     if version is None:
         raise UsageError("a version is revoked by name", "write IMAGE@VERSION; see: kiln status")
     return station.run(
