@@ -85,7 +85,7 @@ class VersionFiles:
             ``proof.json`` is none.
         """
         body = self.bytes_of("proof.json")
-        return None if body is None else _parsed(Proof, body, self.folder / "proof.json")
+        return None if body is None else _parsed(Proof, body, self.folder / "proof.json", "prove it again")
 
     def unproven(self) -> tuple[str, str, str] | None:
         """Tell why the version must not leave this machine.
@@ -201,11 +201,7 @@ def find(image: str, version: str | None = None) -> VersionFiles:
             f"it has {', '.join(there)}" if there else f"bake it: kiln bake {image}",
         )
     path = path.resolve()
-    try:
-        body = (path / "manifest.json").read_bytes()
-    except FileNotFoundError:
-        raise KilnError(f"{path} has no manifest.json", "it is no version; remove the folder") from None
-    manifest = _parsed(Manifest, body, path / "manifest.json")
+    manifest = read_manifest(path)
     if (manifest.image, manifest.version) != (image, path.name):
         raise KilnError(
             f"{path}/manifest.json is of {manifest.image}@{manifest.version}", "move the folder back"
@@ -213,12 +209,36 @@ def find(image: str, version: str | None = None) -> VersionFiles:
     return VersionFiles(path, manifest)
 
 
-def _parsed(model: type[_Model], body: bytes, path: Path) -> _Model:
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a version's folder.
+
+    Parameters
+    ----------
+    folder:
+        ``build/<image>/<version>``.
+
+    Returns
+    -------
+    Manifest
+        As bake wrote it.
+
+    Raises
+    ------
+    KilnError
+        There is none, or it is not one.
+    """
+    path = folder / "manifest.json"
+    try:
+        body = path.read_bytes()
+    except FileNotFoundError:
+        raise KilnError(f"{folder} has no manifest.json", "it is no version; remove the folder") from None
+    return _parsed(Manifest, body, path, "bake again with --force")
+
+
+def _parsed(model: type[_Model], body: bytes, path: Path, hint: str) -> _Model:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise KilnError(
-            f"{path} breaks the contract at {where}: {first['msg']}", "bake it anew, or prove it again"
-        ) from None
+        raise KilnError(f"{path} breaks the contract at {where}: {first['msg']}", hint) from None

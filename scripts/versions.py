@@ -9,31 +9,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from kiln import manifest
-from kiln.errors import KilnError
+from kiln.version_files import LATEST
+from kiln.version_files import read_manifest as read
 from scripts import workspace
 
-LATEST = "latest"
-
-
-def read(version: Path) -> manifest.Manifest:
-    """Return the manifest of a version folder.
-
-    Raises
-    ------
-    KilnError
-        There is none, or it is not one.
-    """
-    path = version / "manifest.json"
-    try:
-        return manifest.Manifest.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise KilnError(f"{version} has no manifest.json", "it is no version; remove the folder") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise KilnError(
-            f"{path} breaks the contract at {where}: {first['msg']}", "bake again with --force"
-        ) from None
+__all__ = ["LATEST", "every", "of_digest", "read", "read_proof", "set_latest", "shed_roots"]
 
 
 def read_proof(version: Path) -> manifest.Proof | None:
