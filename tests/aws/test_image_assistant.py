@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tree_sitter
+import tree_sitter_powershell
 
 from kiln.appstream import Application, Builder
 from kiln.errors import KilnError
@@ -146,9 +148,7 @@ def test_the_scripts_of_the_seed_have_no_gaps_left_and_can_be_read(tmp_path: Pat
 
 
 def test_the_script_for_windows_is_powershell() -> None:
-    tree_sitter = pytest.importorskip("tree_sitter")
-    grammar = pytest.importorskip("tree_sitter_powershell")
-    parser = tree_sitter.Parser(tree_sitter.Language(grammar.language()))
+    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language()))
     whole = builder_seed.script(BUILDER, "")
     parts = [whole, *(part.split("\n'@")[0] for part in whole.split("@'\n")[1:])]
     assert len(parts) == 3, "the script, and the two that it writes"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
+import sys
 import time
+import traceback
 from pathlib import Path
 
 from kiln import cli
@@ -74,13 +75,14 @@ class Command:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
             code = cli.run(list(arguments))
+        except BaseException:
+            traceback.print_exc()  # into the log; the parent's own stack must not be gone on with here
         finally:
-            with contextlib.suppress(Exception):
-                import sys
-
+            try:
                 sys.stdout.flush()
                 sys.stderr.flush()
-            os._exit(code)
+            finally:
+                os._exit(code)
 
     def ended(self) -> bool:
         """Whether it has ended; its code is known then."""
