@@ -84,8 +84,8 @@ class Group:
     ----------
     name, region:
         Where it is.
-    desired, minimum, maximum:
-        Numbers of instances.
+    desired:
+        Number of instances.
     instances, warm:
         In the group, and in its warm pool.
     warm_pool:
@@ -105,8 +105,6 @@ class Group:
     name: str
     region: str
     desired: int
-    minimum: int
-    maximum: int
     instances: tuple[Instance, ...]
     warm: tuple[Instance, ...]
     warm_pool: dict[str, Any] | None
@@ -233,8 +231,6 @@ def find(cloud: Cloud, region: str, name: str) -> Group | None:
         name=name,
         region=region,
         desired=data["DesiredCapacity"],
-        minimum=data["MinSize"],
-        maximum=data["MaxSize"],
         instances=tuple(map(_instance, data.get("Instances", []))),
         warm=tuple(map(_instance, warm)),
         warm_pool=data.get("WarmPoolConfiguration"),

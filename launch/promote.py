@@ -41,7 +41,7 @@ def run(
     image, version, channel:
         What is to be named by what.
     back:
-        Also where an newer version stands.
+        Also where a newer version stands.
     only_plan, as_json, exit_code:
         As of :func:`launch.execute.carry_out`.
     profile:
