@@ -122,7 +122,7 @@ def seed(client: Callable[..., Any]) -> Seeded:
     )["TargetGroups"][0]["TargetGroupArn"]
     forward = [{"Type": "forward", "TargetGroupArn": targets}]
     elb.create_listener(LoadBalancerArn=balancer_arn, Protocol="HTTP", Port=80, DefaultActions=forward)
-    snapshot = _snapshot(ec2)
+    snapshot = new_snapshot(ec2, REGION, 8, [])
     image = ec2.register_image(
         Name="kiln-first",
         Architecture="x86_64",
@@ -134,7 +134,7 @@ def seed(client: Callable[..., Any]) -> Seeded:
             {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot, "VolumeType": "gp3"}}
         ],
     )["ImageId"]
-    _described(ec2, image)
+    available(ec2, image)
     template = ec2.create_launch_template(
         LaunchTemplateName="kiln-annotators",
         LaunchTemplateData={
@@ -207,18 +207,36 @@ def _allow(principals: list[str], actions: list[str]) -> dict[str, Any]:
     return {"Effect": "Allow", "Principal": {"AWS": principals}, "Action": actions, "Resource": "*"}
 
 
-def _snapshot(ec2: Any) -> str:
-    volume = ec2.create_volume(AvailabilityZone=f"{REGION}a", Size=8)["VolumeId"]
-    snapshot: str = ec2.create_snapshot(VolumeId=volume, Description="first")["SnapshotId"]
-    ec2.delete_volume(VolumeId=volume)
-    for _ in range(10):
-        if ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]["State"] == "completed":
-            return snapshot
-    raise AssertionError(f"{snapshot} does not complete")
-
-
-def _described(ec2: Any, image: str) -> None:
-    for _ in range(10):
-        if ec2.describe_images(ImageIds=[image])["Images"][0]["State"] == "available":
+def until(look: Callable[[], bool]) -> None:
+    """Look until it is so; what is new is described as pending for a while."""
+    for _ in range(20):
+        if look():
             return
-    raise AssertionError(f"{image} does not become available")
+    raise AssertionError("it does not come to be")
+
+
+def new_snapshot(ec2: Any, region: str, size: int, tags: list[dict[str, str]], **volume: Any) -> str:
+    """Make a snapshot of a new volume, and wait for it; returns its id.
+
+    Parameters
+    ----------
+    ec2, region:
+        Where.
+    size:
+        In GiB.
+    tags:
+        Of the snapshot.
+    volume:
+        More of the volume: its encryption.
+    """
+    made = ec2.create_volume(AvailabilityZone=f"{region}a", Size=size, **volume)["VolumeId"]
+    tagged = {"TagSpecifications": [{"ResourceType": "snapshot", "Tags": tags}]} if tags else {}
+    found: str = ec2.create_snapshot(VolumeId=made, **tagged)["SnapshotId"]
+    ec2.delete_volume(VolumeId=made)
+    until(lambda: ec2.describe_snapshots(SnapshotIds=[found])["Snapshots"][0]["State"] == "completed")
+    return found
+
+
+def available(ec2: Any, image: str) -> None:
+    """Wait for an AMI."""
+    until(lambda: ec2.describe_images(ImageIds=[image])["Images"][0]["State"] == "available")

@@ -10,7 +10,7 @@ from typing import Any
 from kiln import manifest
 from kiln.published import Published
 from launch import names
-from tests.aws.conftest import ACCOUNT, BUCKET, REGION, REGIONS
+from tests.aws.account import ACCOUNT, BUCKET, REGION, REGIONS, available, new_snapshot
 from tests.unit import contract
 
 Client = Callable[..., Any]
@@ -139,13 +139,7 @@ def register(
         names.RUN: "test",
     }  # fmt: skip
     pairs = names.tags(given)
-    volume = ec2.create_volume(AvailabilityZone=f"{region}a", Size=8)["VolumeId"]
-    snapshot = ec2.create_snapshot(
-        VolumeId=volume,
-        **({"TagSpecifications": [{"ResourceType": "snapshot", "Tags": pairs}]} if pairs else {}),
-    )["SnapshotId"]
-    ec2.delete_volume(VolumeId=volume)
-    _until(lambda: ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]["State"] == "completed")
+    snapshot = new_snapshot(ec2, region, 8, pairs)
     ami = ec2.register_image(
         Name=name or names.ami("kiln", image, version),
         Architecture="x86_64",
@@ -159,15 +153,8 @@ def register(
         ],
         **({"TagSpecifications": [{"ResourceType": "image", "Tags": pairs}]} if pairs else {}),
     )["ImageId"]
-    _until(lambda: ec2.describe_images(ImageIds=[ami])["Images"][0]["State"] == "available")
+    available(ec2, ami)
     if share:
         users = [{"UserId": each} for each in share]
         ec2.modify_image_attribute(ImageId=ami, LaunchPermission={"Add": users})
     return ami, snapshot
-
-
-def _until(look: Callable[[], bool]) -> None:
-    for _ in range(20):
-        if look():
-            return
-    raise AssertionError("it does not come to be")

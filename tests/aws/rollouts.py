@@ -14,7 +14,7 @@ import pytest
 from kiln import cli, compat, manifest
 from launch import names
 from launch.cloud import Cloud
-from tests.aws.account import BUCKET, REGION
+from tests.aws.account import BUCKET, REGION, available, new_snapshot, until
 from tests.unit import contract
 
 FIRST = "20260102T030405Z-01234567"
@@ -129,10 +129,7 @@ def put(
     client("s3").put_object(Bucket=BUCKET, Key=f"kiln/images/{image}/{version}/manifest.json", Body=body)
     ec2 = client("ec2", region) if account is None else client("ec2", region, account)
     encrypted: dict[str, Any] = {"Encrypted": True, "KmsKeyId": key} if key else {}
-    volume = ec2.create_volume(AvailabilityZone=f"{region}a", Size=40, **encrypted)["VolumeId"]
-    snapshot = ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
-    ec2.delete_volume(VolumeId=volume)
-    _until(lambda: ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]["State"] == "completed")
+    snapshot = new_snapshot(ec2, region, 40, [], **encrypted)
     tags = {
         names.PROJECT: "kiln",
         names.IMAGE: image,
@@ -152,15 +149,8 @@ def put(
         ],
         TagSpecifications=[{"ResourceType": "image", "Tags": names.tags(tags)}],
     )["ImageId"]
-    _until(lambda: ec2.describe_images(ImageIds=[ami])["Images"][0]["State"] == "available")
+    available(ec2, ami)
     return Put(version, ami, digest)
-
-
-def _until(there: Callable[[], bool]) -> None:
-    for _ in range(20):
-        if there():
-            return
-    raise AssertionError("it does not become available")
 
 
 def promote(client: Clients, put_: Put, channel: str = "stable", image: str = "monai-label") -> None:
@@ -168,7 +158,7 @@ def promote(client: Clients, put_: Put, channel: str = "stable", image: str = "m
     name, ssm = f"/kiln/{image}/{channel}", client("ssm")
     ssm.put_parameter(Name=name, Value=put_.ami, Type="String", DataType="aws:ec2:image", Overwrite=True)
     # Judged after the answer, as on AWS.
-    _until(lambda: any(each["Value"] == put_.ami for each in ssm.get_parameters(Names=[name])["Parameters"]))
+    until(lambda: any(each["Value"] == put_.ami for each in ssm.get_parameters(Names=[name])["Parameters"]))
 
 
 def group(client: Clients, name: str = "kiln-annotators") -> dict[str, Any]:
