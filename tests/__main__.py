@@ -3,44 +3,65 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
+
+from tests.lanes import Lane, Step, side_by_side
 
 BIN = Path(sys.executable).parent
 
-STEPS: tuple[tuple[str, list[str]], ...] = (
-    ("lint", [sys.executable, "-m", "scripts.lint"]),
-    # The first test that a newcomer sees takes seconds; a broken unit must not cost a bake.
-    ("unit tests", [sys.executable, "-m", "pytest", "-q", "-n", "auto", "tests/unit"]),
-    # An emulator for each worker.
-    ("launchers", [sys.executable, "-m", "pytest", "-q", "-n", "auto", "-m", "not root", "tests/aws"]),
-    # Ends at once where a proven image of the same inputs is there.
-    ("one proven image", [str(BIN / "kiln"), "bake", "monai-label"]),
-    (
-        "tests on it",
-        [
-            # A name for each test that ended: some take minutes.
-            *(sys.executable, "-m", "pytest", "-v", "-ra"),
-            # Emulation and containers side by side, see tests/conftest.py.
-            *("-n", "2", "--dist", "loadscope"),
-            *("tests/guest", "tests/molecule", "tests/defects", "tests/accidents", "tests/benchmarks"),
-            # Those of the launchers that need a container on the image's root.
-            *("tests/aws/test_packer.py", "tests/aws/test_prove_host.py"),
-            # Last: what the bake and the scenarios ran is noted by then.
-            "tests/coverage",
-        ],
-    ),
-)
+
+def rounds() -> tuple[tuple[Lane, ...], ...]:
+    """What runs: rounds that follow each other, of lanes that run side by side."""
+    pytest = (sys.executable, "-m", "pytest")
+    return (
+        (Lane([Step("lint", [sys.executable, "-m", "scripts.lint"])]),),
+        (
+            # Ends at once where a proven image of the same inputs is there.
+            Lane([Step("one proven image", [str(BIN / "kiln"), "bake", "monai-label"])]),
+            # A bake waits for the network, and keeps one core busy at most times.
+            Lane(
+                [
+                    Step("unit tests", [*pytest, "-q", "-n", "auto", "tests/unit"]),
+                    # An emulator for each worker.
+                    Step("launchers", [*pytest, "-q", "-n", "auto", "-m", "not root", "tests/aws"]),
+                ],
+                shown=False,
+            ),
+        ),
+        (
+            Lane(
+                [
+                    Step(
+                        "tests on it",
+                        [
+                            # A name for each test that ended: some take minutes.
+                            *(*pytest, "-v", "-ra"),
+                            # Emulation and containers side by side, see tests/conftest.py.
+                            *("-n", "2", "--dist", "loadscope"),
+                            *("tests/guest", "tests/molecule", "tests/defects", "tests/accidents"),
+                            "tests/benchmarks",
+                            # Those of the launchers that need a container on the image's root.
+                            *("tests/aws/test_packer.py", "tests/aws/test_prove_host.py"),
+                            # Last: what the bake and the scenarios ran is noted by then.
+                            "tests/coverage",
+                        ],
+                    )
+                ]
+            ),
+        ),
+    )
 
 
 def main() -> int:
-    """Run the steps in order.
+    """Run the rounds in order.
 
     Returns
     -------
     int
-        0 when all passed, else the exit code of the first that did not.
+        0 when all passed, else the exit code of the first step that did not.
     """
     if sys.argv[1:]:
         print(
@@ -48,17 +69,14 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    os.environ["PATH"] = f"{BIN}:{os.environ['PATH']}"
+    # A shell's & and nohup have it ignored, which the steps would inherit: a failure could not end the others.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # It would make every call of Ansible start cold.
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    for name, command in STEPS:
-        print(f"== {name}", flush=True)
-        if code := subprocess.run(command, env=environment).returncode:
-            print(
-                f"error: {name} failed\n  fix: see above; once more by: {' '.join(command)}", file=sys.stderr
-            )
-            return code
-    return 0
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    with suppress(KeyboardInterrupt):
+        return next((code for lanes in rounds() if (code := side_by_side(lanes))), 0)
+    return 130
 
 
 if __name__ == "__main__":
