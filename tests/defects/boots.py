@@ -16,7 +16,7 @@ from typing import Any
 
 from scripts import engine, imds, layer, verdicts
 from tests.defects import campaign, live
-from tests.defects.boot_rows import DIFFER, IMDS, METADATA, SERVED, SERVER, UNITS, VERSION_2
+from tests.defects.boot_rows import DIFFER, IMDS, METADATA, SERVER, UNITS, VERSION_2, needs_server
 from tests.defects.defect import Defect
 from tests.defects.proof import SOUND_BOOTS
 from tests.image.live.asked.program import program
@@ -124,7 +124,7 @@ def refused(planted: Sequence[Defect], root: Path, work: Path, run_id: str) -> d
     """
     checks = frozenset[str]().union(*(row.checks for row in planted))
     # Without the server none of its checks is asked.
-    serves = not planted or any(SERVED in name for name in checks)
+    serves = not planted or any(needs_server(name) for name in checks)
     twice = not planted or DIFFER in checks
 
     def one(name: str) -> Boot:
@@ -134,7 +134,7 @@ def refused(planted: Sequence[Defect], root: Path, work: Path, run_id: str) -> d
         first, *again = pool.map(one, ("first", "second") if twice else ("first",))
     with live.image(root, root.parent.name):
         said = live.refusals(first.said)
-    found = {name: words for name, words in said.items() if serves or SERVED not in name}
+    found = {name: words for name, words in said.items() if serves or not needs_server(name)}
     found |= _verdict(VERSION_2, replace(SOUND_BOOTS, requests=first.requests))
     for second in again:
         found |= _verdict(DIFFER, replace(SOUND_BOOTS, first=first.identity, second=second.identity))
