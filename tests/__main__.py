@@ -70,7 +70,7 @@ def main() -> int:
         )
         return 2
     os.environ["PATH"] = f"{BIN}:{os.environ['PATH']}"
-    # A shell's & and nohup have it ignored, which the steps would inherit: a failure could not end the others.
+    # A shell's & has it ignored, which the steps would inherit: a failure could not end the others.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # It would make every call of Ansible start cold.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
