@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kiln import cli, paths
+from kiln import arguments, paths
 from tests.unit import contract
 
 KILN = Path(sys.executable).with_name("kiln")
@@ -297,4 +297,4 @@ def test_nohup_is_respected() -> None:
     [("a", ("a", None)), ("a@1", ("a", "1")), ("a@1@2", ("a", "1@2"))],
 )
 def test_split(text: str, parts: tuple[str, str | None]) -> None:
-    assert cli._split(text) == parts
+    assert arguments.split(text) == parts
