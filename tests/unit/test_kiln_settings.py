@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kiln import paths
+from launch.settings import Document
 from scripts import facts
 
 ROLES = paths.ROOT / "ansible/roles"
@@ -209,6 +210,22 @@ def test_systemds_rules_are_read_as_in_its_manual() -> None:
 
 
 # What a good document makes.
+
+
+def test_a_document_as_launch_writes_it_is_taken_up_the_same(places: Places) -> None:
+    assert apply(places, GOOD) == 0
+
+    def made() -> dict[str, str]:
+        files = (places.store / "current").iterdir()
+        return {file.name: file.read_text() for file in files if file.name.endswith(".env")}
+
+    by_hand = made()
+    given = tomllib.loads(GOOD)
+    written = Document(given.pop("schema"), given).as_toml()
+    assert written != GOOD
+    assert apply(places, written) == 0
+    assert len(by_hand) > 3
+    assert made() == by_hand
 
 
 def test_a_document_becomes_files_of_the_units(places: Places, capfd: pytest.CaptureFixture[str]) -> None:
