@@ -174,15 +174,14 @@ def test_settings_are_read() -> None:
 
 def test_a_child_that_hangs_is_not_waited_for_and_has_no_second(tmp_path: Path) -> None:
     # A pipe without a writer: who opens it waits, as on a file system that is away. Killed, it dies, which
-    # a process in the kernel's own wait for NFS need not: that it is not waited for is seen by the clock.
+    # a process in the kernel's own wait for NFS need not: it is not waited for, since it still runs.
     os.mkfifo(tmp_path / "fifo")
-    child = Child(["cat", str(tmp_path / "fifo")], 0.3)
-    begin = time.monotonic()
+    child = Child(["cat", str(tmp_path / "fifo")], 3)
     assert child.look() is None
     first = child._process
     assert child.look() is None and child._process is first
-    assert time.monotonic() - begin < 0.2
-    time.sleep(0.4)
+    assert first is not None and first.poll() is None
+    time.sleep(3.1)
     found = child.look()
     assert found and found.late and not found.ok
     until(lambda: child.look() and child._process is not first)
@@ -284,11 +283,9 @@ def test_a_stopped_server_is_told_to_auto_scaling(
     process = bench.serve()
     bench.start("kiln_health")
     until(lambda: bench.ask_health("/readyz")[0] == 200)
-    begin = time.monotonic()
     process.send_signal(signal.SIGSTOP)
     until(lambda: bench.ask_health("/healthz")[0] == 503)
-    # A round, and the probe in it; the rest is for a machine that has other work.
-    assert time.monotonic() - begin < 0.2 + 0.5 + 2
+    # By its state, and not only after a time of silence.
     assert "is stopped" in said(bench)["reasons"][0]["what"]
     until(lambda: lifecycle.RECORD.made("SetInstanceHealth"))
     assert lifecycle.RECORD.made("SetInstanceHealth") == [
