@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import kiln_inflight
+import kiln_multipart
 
 IDENTITY = Path("/opt/kiln-gateway/kiln_identity.py")
 """The gateway's; not there where nothing stands in front of the server."""
@@ -198,6 +199,7 @@ def server_class(base: Any) -> Any:
         table: kiln_inflight.Table | None = None
         identify: Callable[[], None] | None = None
         name_full_disks: Callable[[], None] | None = None
+        mend: Callable[[kiln_multipart.App], kiln_multipart.App] | None = None
 
         async def startup(self, *args: Any, **kwargs: Any) -> None:
             # Before the application is asked for the first time, which closes its list of middlewares.
@@ -205,6 +207,8 @@ def server_class(base: Any) -> Any:
                 self.identify()
             if self.name_full_disks:
                 self.name_full_disks()
+            if self.mend:
+                self.config.loaded_app = self.mend(self.config.loaded_app)
             # Around all of it, the gateway's too: a request is in flight before anybody knows whose it is.
             if self.table:
                 self.config.loaded_app = kiln_inflight.middleware(self.config.loaded_app, self.table)
@@ -309,6 +313,7 @@ def main() -> int:
     running.table = table
     running.identify = identify
     running.name_full_disks = name_full_disks
+    running.mend = kiln_multipart.middleware
     running.run()
     return 1 if running.failed or not running.started else 0
 
