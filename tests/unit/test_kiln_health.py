@@ -6,9 +6,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 from tests.emulator import aws, lifecycle, metadata
 from tests.emulator.ours import Bench, until
 
+from tests.emulator import standin  # isort: skip - it needs ours
 from kiln_health import look as look_  # isort: skip
 from kiln_health.__main__ import Health  # isort: skip
 from kiln_health.answer import answer  # isort: skip
@@ -30,6 +32,7 @@ from kiln_inflight import Request, Seen  # isort: skip
 from kiln_instance import server  # isort: skip
 from kiln_instance import settings as settings_  # isort: skip
 from kiln_instance.settings import Settings, WrongError  # isort: skip
+from kiln_store import tasks  # isort: skip
 
 LIMITS = Settings(request=600, disk_free=1000)
 
@@ -425,12 +428,19 @@ def test_what_aws_refuses_is_counted_and_harms_nothing(
     assert bench.ask_health("/readyz")[0] == 200
 
 
-def test_a_training_is_counted_and_its_loaders_are_not(tmp_path: Path) -> None:
-    import subprocess
+def upstreams(kind: str, program: str, **options: Any) -> subprocess.Popen[bytes]:
+    """A task as the stock store has it started."""
+    line = ["-m", tasks.UPSTREAM, "-m", kind, "-r", "{}"]
+    return subprocess.Popen([sys.executable, "-c", program, *line], **options)
 
+
+@pytest.mark.parametrize("start", [standin.task, upstreams], ids=["shared", "stock"])
+@pytest.mark.parametrize("kind", ["train", "batch_infer", "scoring"])
+def test_a_task_is_counted_and_its_loaders_are_not(
+    tmp_path: Path, start: Callable[..., subprocess.Popen[bytes]], kind: str
+) -> None:
     program = "import os, time\nif os.fork() == 0: time.sleep(60)\ntime.sleep(60)"
-    task = ["-m", "monailabel.interfaces.utils.app", "-m", "train", "-r", "{}"]
-    with subprocess.Popen([sys.executable, "-c", program, *task], start_new_session=True) as process:
+    with start(kind, program, start_new_session=True) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         try:
             until(lambda: children.read_text())
@@ -438,8 +448,9 @@ def test_a_training_is_counted_and_its_loaders_are_not(tmp_path: Path) -> None:
             members.write_text(
                 "\n".join([str(process.pid), *children.read_text().split(), str(os.getpid()), "0"])
             )
-            assert server.trainings(str(members)) == 1
-            assert server.trainings(str(tmp_path / "none")) == 0
+            assert server.tasks(str(members)) == ({} if kind == "scoring" else {kind: 1})
+            assert server.trainings(str(members)) == (kind == "train")
+            assert not server.tasks(str(tmp_path / "none"))
         finally:
             os.killpg(process.pid, signal.SIGKILL)
 

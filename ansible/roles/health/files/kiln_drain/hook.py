@@ -124,7 +124,7 @@ class Hook:
         if answer.ok != wanted:
             self.record.unlink(missing_ok=True)
         if answer.ok:
-            say(f"scale-in protection is {'on: a training runs' if wanted else 'off'}")
+            say(f"scale-in protection is {'on: a task runs' if wanted else 'off'}")
 
     def _known(self, what: str) -> bool:
         """Whether the hook's timeout is known; asks for it where it is not."""

@@ -84,7 +84,7 @@ class Watcher:
             waited=self.gate.waited,
             left=self._spot_end - time.time() if self._spot_end else None,
             requests=self.work.requests,
-            trainings=self.work.trainings,
+            tasks=self.work.tasks,
             idle=self.work.idle,
             completed=self.gate.completed,
         )
@@ -118,7 +118,8 @@ class Watcher:
             "leaving": facts.leaving,
             "waited_seconds": round(facts.waited, 1),
             "requests": facts.requests,
-            "trainings": facts.trainings,
+            "trainings": self.work.trainings,
+            "batch_inferences": self.work.batches,
             "where": self.where,
             "heartbeats": self.hook.heartbeats if self.hook else 0,
             "aws": self.hook.aws.report() if self.hook else {},
