@@ -344,6 +344,21 @@ def test_a_closed_gate_is_not_ready(bench: Bench) -> None:
     assert bench.ask_health("/healthz")[0] == 200
 
 
+def test_models_that_the_settings_leave_out_are_not_waited_for(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "weights.json").write_text('{"models": ["segmentation_spleen", "deepedit"]}')
+    bench.settings["WANTED"] = "segmentation_spleen"
+    bench.serve()
+    bench.start("kiln_health")
+    until(lambda: bench.ask_health("/readyz")[0] == 200)
+
+
+def test_every_model_of_the_image_is_waited_for_without_settings(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "weights.json").write_text('{"models": ["segmentation_spleen", "deepedit"]}')
+    bench.serve()
+    bench.start("kiln_health")
+    until(lambda: b"not loaded: deepedit" in bench.ask_health("/readyz")[1])
+
+
 @pytest.mark.slow
 def test_efs_away_is_not_ready_and_nobody_is_told(
     bench: Bench, on_ec2: metadata.Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

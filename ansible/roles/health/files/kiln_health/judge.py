@@ -122,7 +122,7 @@ def studies(look: Look, _: Settings) -> Finding | None:
 
 
 def models(look: Look, settings: Settings) -> Finding | None:
-    """Every model that the image promises is served; a server that is away or busy is the other checks'
+    """Every model that was promised is served; a server that is away or busy is the other checks'
     business."""
     if running(look, settings):
         return None

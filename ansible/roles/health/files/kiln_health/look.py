@@ -148,6 +148,13 @@ def said(path: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def wanted(settings: Settings) -> tuple[str, ...]:
+    """Models that must be served: those that the instance's settings choose, or all of the image's."""
+    if settings.wanted:
+        return tuple(settings.wanted.split(","))
+    return tuple(said(settings.models).get("models", ()))
+
+
 def statfs(path: str) -> list[str]:
     """Command that asks a file system how full it is; a megabyte, where Python would take ten."""
     return ["stat", "--file-system", "--format=%a %S %d %c", path]
@@ -249,7 +256,7 @@ class Observer:
             ),
             disk_free=parse_free(disk),
             disk_word=disk.text if disk and not disk.ok else "",
-            models_wanted=tuple(said(settings.models).get("models", ())),
+            models_wanted=wanted(settings),
             gpus_bus=bus,
             gpus_worked=self._worked,
             gpu=gpu,
