@@ -273,6 +273,37 @@ def test_a_spot_notice_drains_and_ends_in_time(bench: Bench, imds: metadata.Serv
     assert end - time.time() > 1
 
 
+def test_a_hook_that_begins_after_spots_notice_is_completed(
+    bench: Bench, cloud: aws.Cloud, imds: metadata.Service
+) -> None:
+    cloud.hook(60)
+    bench.serve()
+    bench.start("kiln_drain", "watch")
+    imds.spot(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 120)))
+    # Nothing is left to do, and AWS says three times that no action of the hook is under way.
+    until(lambda: (bench.drain / "status.json").exists() and status(bench)["state"] == "gone", 90)
+    assert not lifecycle.RECORD.ended
+    cloud.terminate()
+    until(lambda: cloud.state() == "")
+    assert lifecycle.RECORD.ended == {cloud.instance: "CONTINUE"}
+    until(lambda: status(bench)["state"] == "gone")
+
+
+def test_an_instance_of_a_warm_pool_ends_by_its_hook(
+    bench: Bench, cloud: aws.Cloud, imds: metadata.Service
+) -> None:
+    lifecycle.RECORD.on_terminating = lambda instance: imds.instance(instance, "Warmed:Terminated")
+    imds.instance(cloud.instance, "Warmed:Running")
+    cloud.hook(60)
+    bench.serve()
+    bench.start("kiln_drain", "watch")
+    until(lambda: (bench.drain / "status.json").exists())
+    assert not closed(bench)
+    cloud.terminate()
+    until(lambda: cloud.state() == "")
+    assert lifecycle.RECORD.ended == {cloud.instance: "CONTINUE"}
+
+
 def test_systemctl_stop_lets_an_inference_end(bench: Bench) -> None:
     server = bench.serve()
     with ThreadPoolExecutor() as pool:

@@ -176,4 +176,7 @@ class Hook:
         arguments = {**self._arguments(), "LifecycleActionResult": "CONTINUE"}
         answer = self._call("complete", "complete_lifecycle_action", arguments)
         self._over = self._over + 1 if OVER in answer.message else 0
-        return answer.ok or self._over >= SURE
+        done = answer.ok or self._over >= SURE
+        if done:
+            self._over = 0  # another may begin: see the watcher
+        return done
