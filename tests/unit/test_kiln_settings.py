@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import grp
 import json
 import os
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import jsonschema
 import pytest
 import yaml
@@ -248,6 +250,7 @@ def test_a_document_becomes_files_of_the_units(places: Places, capfd: pytest.Cap
         "KILN_HEALTH_REQUEST": "900",
         "KILN_HEALTH_DRAIN": "960",
         "KILN_HEALTH_STOP": "960",
+        "KILN_HEALTH_WANTED": "segmentation_spleen",
         "KILN_HEALTH_GPU_WANTED": "promised",
     }
     assert systemd_reads(current(places, "kiln-health.env")) == health
@@ -311,6 +314,12 @@ def test_a_setting_becomes_variables(places: Places, line: str, variables: dict[
     assert apply(places, f"schema = 1\n{line}\n") == 0
     path = places.store / "current/monai-label.env"
     assert (systemd_reads(path.read_text()) if path.exists() else {}) == variables
+
+
+def test_a_limit_of_inference_counts_by_itself() -> None:
+    """Upstream has none at its default concurrency of -1, and kiln-health would find the server hung."""
+    written = (ROLES / "monai_label/templates/monai-label.env.j2").read_text()
+    assert int(systemd_reads(written)["MONAI_LABEL_INFER_CONCURRENCY"]) >= 1
 
 
 @pytest.mark.parametrize(("timeout", "waits"), [(600, None), (3940, None), (3941, 4001), (86_400, 86_460)])
@@ -819,6 +828,19 @@ def test_several_at_once_end_with_one_generation(places: Places) -> None:
 
 
 # What is in the image.
+
+
+def test_the_drain_alone_starts_whatever_its_document() -> None:
+    """What is to end ends also where a document was refused: its lifecycle hook waits for the drain."""
+    variables = yaml.safe_load((ROLES / "settings/vars/main.yml").read_text())
+    rendered = jinja2.Template(variables["__settings_drop_ins"]).render(
+        settings_consumers=UNITS, __settings_units="", lookup=lambda _, name, **__: (FILES / name).read_text()
+    )
+    made = {each["dest"]: each["content"] for each in ast.literal_eval(rendered.strip())}
+    takes = {unit: made[f"/{unit}.d/40-settings.conf"] for unit in UNITS}
+    assert all("EnvironmentFile=-/var/lib/kiln/settings/current/%p.env" in text for text in takes.values())
+    waits = {unit for unit, text in takes.items() if "\nAssertPathExists=/run/kiln/settings.ready\n" in text}
+    assert waits == set(UNITS) - {"kiln-drain.service"}
 
 
 def test_facts_name_the_schemas_of_the_role(tmp_path: Path) -> None:
