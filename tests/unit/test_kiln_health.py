@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -43,7 +44,7 @@ SOUND = Look(
     seen=IDLE, before=IDLE, process=server.Process("S", 1.0), answered=True,
     studies_demanded=True, studies_kind="nfs4", studies=Result("1 1 1 1"),
     disk_free=(10**10, 10**6), models_wanted=("segmentation_spleen",), models=("segmentation_spleen",),
-    gpus_bus=1, gpus_worked=1, gpu=Result("5, 100, 15360"),
+    auth=401, gpus_bus=1, gpus_worked=1, gpu=Result("5, 100, 15360"),
 )  # fmt: skip
 
 
@@ -79,6 +80,8 @@ PLANTED: list[tuple[str, dict[str, Any], str, bool, bool, bool]] = [
     ("a full disk", {"disk_free": (999, 10**6)}, "disk", True, False, False),
     ("no inodes", {"disk_free": (10**10, 3)}, "disk", True, False, False),
     ("a disk that does not answer", {"disk_free": None}, "disk", True, False, False),
+    ("log-in that is at a loss", {"auth": 503}, "auth", True, False, False),
+    ("log-in that does not answer", {"auth": 0}, "auth", True, False, False),
     ("a gate", {"gate": "/run/kiln-drain/closed"}, "gate", True, False, False),
 ]  # fmt: skip
 
@@ -109,6 +112,7 @@ EXCUSED: dict[str, dict[str, Any]] = {
     "an inference that began and ended meanwhile": {"answered": False, "seen": replace(IDLE, begun=6)},
     "an inference that the studies held up": {"answered": False, "seen": working(700), "calm": 30.0},
     "no GPU and none promised": {"gpus_bus": 0, "gpus_worked": 0, "gpu": None},
+    "no log-in in the image": {"auth": None},
     "studies on the disk": {"studies_demanded": False, "studies_kind": "", "studies": None},
 }
 
@@ -342,6 +346,34 @@ def test_a_closed_gate_is_not_ready(bench: Bench) -> None:
     until(lambda: bench.ask_health("/readyz")[0] == 503)
     assert "draining" in said(bench, "/readyz")["reasons"][0]["what"]
     assert bench.ask_health("/healthz")[0] == 200
+
+
+def test_where_nobody_gets_in_it_is_not_ready(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "auth.json").write_text("{}")
+    bench.settings |= {"AUTH_SETTINGS": str(tmp_path / "auth.json"), "AUTH": str(tmp_path / "auth.sock")}
+    status = ["401 Unauthorized"]
+
+    def answer_one() -> None:
+        channel, _ = listener.accept()
+        with channel:
+            if b"GET /auth/token/valid" in channel.recv(4096):
+                channel.sendall(f"HTTP/1.1 {status[0]}\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+
+    bench.serve()
+    bench.start("kiln_health")
+    until(lambda: b"nobody gets in: kiln-auth does not answer" in bench.ask_health("/readyz")[1])
+    assert bench.ask_health("/healthz")[0] == 200
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "auth.sock"))
+        listener.listen()
+        listener.settimeout(60)
+        # Whoever asks is answered, each time one more.
+        until(lambda: answer_one() or bench.ask_health("/readyz")[0] == 200)  # type: ignore[func-returns-value]
+        status[0] = "503 Service Unavailable"
+        until(
+            lambda: answer_one() or b"nobody gets in: kiln-auth answers 503" in bench.ask_health("/readyz")[1]  # type: ignore[func-returns-value]
+        )
+        assert bench.ask_health("/healthz")[0] == 200
 
 
 def test_models_that_the_settings_leave_out_are_not_waited_for(bench: Bench, tmp_path: Path) -> None:

@@ -152,6 +152,14 @@ def disk(look: Look, settings: Settings) -> Finding | None:
     return None
 
 
+def auth(look: Look, _: Settings) -> Finding | None:
+    """Somebody can get in: kiln-auth refuses who brings no token, and is not at a loss."""
+    if look.auth in (None, 401):
+        return None
+    how = f"answers {look.auth}" if look.auth else "does not answer"
+    return Finding(f"nobody gets in: kiln-auth {how}", "journalctl -u kiln-auth says why")
+
+
 def gate(look: Look, _: Settings) -> Finding | None:
     """New work is taken."""
     return Finding(f"draining: {look.gate} is there", "kiln-drain status says why") if look.gate else None
@@ -183,6 +191,7 @@ CHECKS = (
     Check("studies", "service", studies),
     Check("models", "service", models),
     Check("disk", "service", disk),
+    Check("auth", "service", auth),
     Check("gate", "service", gate),
 )
 

@@ -105,6 +105,8 @@ class Settings:
     efs_status: str = "/run/kiln/efs.json"
     models: str = "/etc/kiln/weights.json"
     wanted: str = ""
+    auth: str = "/run/kiln-auth/auth.sock"
+    auth_settings: str = "/etc/kiln/auth.json"
     nginx: str = "/run/kiln-gateway/status.sock"
     nginx_path: str = "/status"
     socket: str = "/run/kiln-health/http.sock"
