@@ -77,8 +77,9 @@ class Said:
 def body(writer: str, place: int) -> bytes:
     """What a client sends; the same each time, and nobody else's."""
     chance = random.Random(f"{SEED} {writer} {place}")
-    # As an image begins: the server refuses what is none.
-    return f"NRRD0004\n# {writer} {place}\n".encode() + chance.randbytes(SIZE)
+    # The server refuses what is no image, or not all of one.
+    header = f"NRRD0004\n# {writer} {place}\ntype: uint8\ndimension: 1\nsizes: {SIZE}\nencoding: raw\n\n"
+    return header.encode() + chance.randbytes(SIZE)
 
 
 def client(server: Live, writer: str, saves: int, done: Callable[[Saved], None]) -> None:
