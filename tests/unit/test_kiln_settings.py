@@ -497,6 +497,43 @@ def test_check_writes_nothing(places: Places, tmp_path: Path, capfd: pytest.Capt
     assert main(["--root", str(places.root), "check", str(tmp_path / "none")]) == 1
 
 
+SHARED = "[efs]\nhost = 'fs.test'\n"
+BALANCED = "[gateway]\ntrusted_proxies = ['10.0.0.0/16']\n"
+ISSUER = "[auth.oidc]\nissuer = 'https://sso.test'\naudience = 'a'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "doubted"),
+    [
+        (SHARED, False, "efs"),
+        (BALANCED, False, "gateway.trusted_proxies"),
+        (SHARED + BALANCED, True, ""),
+        (SHARED + ISSUER, False, ""),
+        ("[labels]\nkeep_days = 7\n", False, ""),
+    ],
+)
+def test_several_servers_with_a_key_each_are_doubted(
+    places: Places, text: str, key: bool, doubted: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Behind a load balancer a log-in would count at every other request."""
+    if key:
+        places.at("/etc/kiln/auth/signing.key").write_text("0" * 64)
+    assert apply(places, f"schema = 1\n{text}") == 0
+    # It counts all the same: whoever brings a key later is not kept from starting now.
+    assert places.ready.exists()
+    told = json.loads(places.status.read_text())
+    assert [each["key"] for each in told["warnings"]] == ([doubted] if doubted else [])
+    assert ("<4>warning: settings: " in capfd.readouterr().err) is bool(doubted)
+    assert main(["--root", str(places.root), "check"]) == 0
+    said = capfd.readouterr().err
+    words = (
+        f"warning: settings: {doubted} is for several servers, and /etc/kiln/auth/signing.key is not there"
+    )
+    assert (words in said and "  fix: " in said) if doubted else not said
+    assert main(["--root", str(places.root), "status"]) == 0
+    assert (f"warning: {doubted} is for several" in capfd.readouterr().out) is bool(doubted)
+
+
 def test_the_last_good_document_stays_in_force(places: Places, capfd: pytest.CaptureFixture[str]) -> None:
     assert apply(places, GOOD) == 0
     before = listing(places.root, "/run", "/etc/kiln/settings.toml")
