@@ -20,7 +20,8 @@ HOME = Path("/var/lib/monai-label")
 STUDIES = HOME / "studies"
 IMAGES = 5
 SAVES = 25
-LIMIT = 120.0
+LIMIT = 600.0
+"""Seconds for a start, or a task, where other work keeps the machine busy."""
 END = b"\n\n"
 """Between the header of an image and its voxels."""
 
