@@ -178,6 +178,12 @@ def test_it_fits_a_managed_policy(role: str) -> None:
     assert len("".join((FOLDER / f"{role}.json").read_text().split())) <= MOST
 
 
+def test_the_operations_name_every_call_of_an_instance() -> None:
+    text = (paths.ROOT / "docs/operations.md").read_text()
+    section = text.partition("## Instances end in the middle of work, or never")[2].partition("\n## ")[0]
+    assert [each for each in actions(INSTANCE) if each.partition(":")[2] not in section] == []
+
+
 def test_the_reading_of_the_code_finds_what_is_planted(tmp_path: Path) -> None:
     module = tmp_path / "planted.py"
     module.write_text(
