@@ -354,11 +354,12 @@ def nap(front: Front, seconds: float) -> requests.Response:
 
 
 def test_a_long_inference_is_never_unhealthy_and_a_stopped_server_is(front: Front, bench: Bench) -> None:
+    bench.settings["REQUEST"] = "90"
     bench.start("kiln_health")
     until(lambda: bench.ask_health("/readyz")[0] == 200)
     seen: list[int] = []
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(nap, front, 12)
+        asked = pool.submit(nap, front, 60)
         while not asked.done():
             seen.append(bench.ask_health("/healthz")[0])
             time.sleep(0.2)
