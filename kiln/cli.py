@@ -101,14 +101,15 @@ def prove(
     from launch.instance import Wish
     from scripts import seed
 
+    visit = station.Visit(name, config)
     return prove_ami.run(
         name,
         version,
         Wish(ami, instance_type, subnet, source, address, instance_profile, session_manager),
-        body=lambda host, which: station.run(name, which, config_path=config, remote=host),
+        body=visit.prove,
         user=seed.USER,
-        user_data=seed.user_data,
-        look=lambda which: station.look(name, which),
+        user_data=visit.user_data,
+        look=visit.look,
         region=region,
         only_plan=only_plan,
         as_json=json,

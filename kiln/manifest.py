@@ -183,7 +183,9 @@ class Boot(Strict):
     )
     ssh: float = Field(description="first ssh command answered")
     running: float = Field(description="systemd reported running")
-    ready: float | None = Field(description="/info/ answered 200, null for an image without a server")
+    ready: float | None = Field(
+        description="/readyz answered 200, /info/ before there was a gateway, null without a server"
+    )
 
 
 class Proof(Strict):

@@ -1,11 +1,13 @@
 """What a clinician's session does, by the real client: the same program on the host and beside the server.
 
 Runs with nothing of kiln installed, in the image's own environment too: ``python annotate.py URL FOLDER``.
+``KILN_LOGIN=NAME:PASSWORD`` logs in first, where the server has a gateway before it.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -16,6 +18,7 @@ from typing import Any
 import nibabel
 import numpy as np
 from monailabel.client import MONAILabelClient
+from monailabel.client.client import MONAILabelClientException
 from numpy.typing import NDArray
 
 IMAGE = "kiln_synthetic_ct"
@@ -59,8 +62,37 @@ def voxels(path: Path) -> NDArray[np.generic]:
     return np.asarray(nibabel.load(path).dataobj)
 
 
-def annotate(url: str, folder: Path) -> dict[str, object]:
-    """Upload, be given the next sample, infer, save the label and read it back.
+def log_in(client: MONAILabelClient, name: str, password: str) -> dict[str, object]:
+    """Log in by the client's own calls, as Slicer does; say what the server answered.
+
+    Parameters
+    ----------
+    client:
+        Logged in afterwards.
+    name, password:
+        Of the user.
+
+    Returns
+    -------
+    dict
+        Whether the server asks for a log-in, the status of a call without one, and whether the token counts.
+
+    Raises
+    ------
+    MONAILabelClientException
+        The user is not let in.
+    """
+    answers: dict[str, object] = {"name": name, "enabled": client.auth_enabled(), "anonymous": 200}
+    try:
+        client.info()
+    except MONAILabelClientException as refusal:
+        answers["anonymous"] = refusal.status_code
+    client.update_auth(client.auth_token(name, password))
+    return {**answers, "valid": client.auth_valid_token()}
+
+
+def annotate(url: str, folder: Path, login: str = "") -> dict[str, object]:
+    """Log in, upload, be given the next sample, infer, save the label and read it back.
 
     Parameters
     ----------
@@ -68,6 +100,8 @@ def annotate(url: str, folder: Path) -> dict[str, object]:
         Address of the server.
     folder:
         Where ``label.nii.gz`` and ``read_back.nii.gz`` are left.
+    login:
+        ``NAME:PASSWORD``, empty where nobody has to log in.
 
     Returns
     -------
@@ -90,6 +124,9 @@ def annotate(url: str, folder: Path) -> dict[str, object]:
         answers[name] = answer
         return answer
 
+    name, _, password = login.partition(":")
+    if name:
+        timed("login", log_in, client, name, password)
     image = folder / f"{IMAGE}.nii.gz"
     nibabel.save(volume(), image)
     timed("info", client.info)
@@ -106,4 +143,5 @@ def annotate(url: str, folder: Path) -> dict[str, object]:
 
 if __name__ == "__main__":
     place = Path(sys.argv[2])
-    (place / "answers.json").write_text(json.dumps(annotate(sys.argv[1], place), indent=1, default=str))
+    found = annotate(sys.argv[1], place, os.environ.get("KILN_LOGIN", ""))
+    (place / "answers.json").write_text(json.dumps(found, indent=1, default=str))

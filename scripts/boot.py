@@ -9,7 +9,7 @@ from kiln import paths
 from kiln.progress import Progress
 from scripts import images, versions, workspace
 from scripts.engine import need_root
-from scripts.guest import Guest
+from scripts.guest import GATEWAY_ROLE, Guest
 
 
 def run(image: str, version: str | None = None, ssh_port: int = 0, http_port: int = 0) -> None:
@@ -44,6 +44,7 @@ def run(image: str, version: str | None = None, ssh_port: int = 0, http_port: in
             online=True,
             ssh_port=ssh_port,
             http_port=http_port,
+            gateway=GATEWAY_ROLE in written.facts.roles,
             progress=progress.detail,
         )
         with guest:
@@ -65,6 +66,9 @@ def _attend(guest: Guest, progress: Progress, has_server: bool) -> None:
             guest.wait_running()
             guest.wait_ready()
         progress.say(f"http  {guest.url}/")
+        if guest.login:
+            # Of this guest alone, reached from this machine alone, and gone with it.
+            progress.say(f"login  {guest.login.name} {guest.login.password}")
     progress.say("Ctrl-C stops it")
     while guest.qemu.alive:
         time.sleep(0.5)

@@ -22,7 +22,8 @@ CHECKS = paths.ROOT / "tests/image"
 DECIDING = (
     "kiln/compat/rules.py", "kiln/compat/stack.py", "kiln/compat/table.py", "kiln/compat/table.toml",
     "scripts/annotate.py", "scripts/checks.py", "scripts/facts.py", "scripts/gpu.py", "scripts/imds.py",
-    "scripts/layer.py", "scripts/native.py", "scripts/prove.py", "scripts/verdicts.py",
+    "scripts/guest.py", "scripts/layer.py", "scripts/native.py", "scripts/prove.py", "scripts/seed.py",
+    "scripts/verdicts.py",
 )  # fmt: skip
 """What decides, apart from the checks themselves, what a proof says."""
 

@@ -14,8 +14,9 @@ from kiln.errors import KilnError
 from kiln.manifest import Boot
 from kiln.remote import Remote
 from scripts import proc
-from scripts.guest import HTTP_PORT, READY_SECONDS, REPORT_SECONDS, RUNNING_SECONDS, SSH_SECONDS
+from scripts.guest import READY_SECONDS, REPORT_SECONDS, RUNNING_SECONDS, SSH_SECONDS, door
 from scripts.port import free
+from scripts.seed import Login
 from scripts.ssh import HOST, Connection
 
 
@@ -32,6 +33,8 @@ class Host:
         Existing folder for the connection's files.
     progress:
         Told what the host is at.
+    login:
+        Who may log in to its server behind the gateway; None where its server is open to all.
 
     Attributes
     ----------
@@ -41,8 +44,15 @@ class Host:
 
     HOST = HOST
 
-    def __init__(self, remote: Remote, work: Path, progress: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        remote: Remote,
+        work: Path,
+        progress: Callable[[str], None] = lambda _: None,
+        login: Login | None = None,
+    ) -> None:
         self.remote = remote
+        self.login = login
         self.progress = progress
         self.times: dict[str, float] = {}
         self.ssh = Connection(
@@ -125,14 +135,15 @@ class Host:
     def _is_running(self) -> bool:
         return self.ssh.ask("systemctl is-system-running", 60).stdout.strip() in ("running", "degraded")
 
-    def wait_ready(self, path: str = "/info/", seconds: float = READY_SECONDS) -> None:
-        """Wait until the server answers 200; takes and raises what ``wait_ssh`` does."""
+    def wait_ready(self, seconds: float = READY_SECONDS) -> None:
+        """Wait until it serves, as a guest does; takes and raises what ``wait_ssh`` does."""
+        path = door(self.login)[1]
         self._wait("ready", path, seconds, lambda: self._get(path) == 200)
 
     def _get(self, path: str) -> int | None:
         if self._tunnel is None or self._tunnel.poll() is not None:
             self._port = free()
-            forward = f"127.0.0.1:{self._port}:127.0.0.1:{HTTP_PORT}"
+            forward = f"127.0.0.1:{self._port}:127.0.0.1:{door(self.login)[0]}"
             self._tunnel = subprocess.Popen(
                 [*self.ssh.command[:-1], "-N", "-o", "ControlPath=none", "-L", forward, HOST],
                 stdin=subprocess.DEVNULL,

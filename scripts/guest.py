@@ -21,11 +21,31 @@ from scripts.qemu import Qemu, machine, network, quoted
 from scripts.ssh import HOST, Connection
 
 SSH_PORT = 22
-HTTP_PORT = 8000
+GATEWAY_PORT, SERVER_PORT = 80, 8000
+GATEWAY_ROLE = "gateway"
+"""Images with this role have nginx before their server, and nobody gets in without a log-in."""
+
+
+def door(login: seed.Login | None) -> tuple[int, str]:
+    """Return where a host is asked whether it serves.
+
+    Parameters
+    ----------
+    login:
+        Who may log in, None of an image without the gateway.
+
+    Returns
+    -------
+    tuple
+        Port of the host, and path: behind the gateway ``/readyz``, which needs no log-in, else ``/info/``.
+    """
+    return (GATEWAY_PORT, "/readyz") if login else (SERVER_PORT, "/info/")
+
+
 CORES = 2
 MEMORY_MIB = 4096
 
-# Idle and without KVM the server's image answers ssh after 25 s and /info/ after 140 s; a busy machine is
+# Idle and without KVM the server's image answers ssh after 25 s and the server after 140 s; a busy machine is
 # five times slower, and the server's own limit for a first start is 15 minutes.
 SSH_SECONDS = 600.0
 SSHD_SECONDS = 120.0
@@ -79,7 +99,10 @@ class Guest:
         Address and port that the guest reaches (``169.254.169.254:80``) → command that is started for each
         connection, which is its stdin and stdout.
     ssh_port, http_port:
-        Ports on 127.0.0.1 that lead to the guest's 22 and 8000; 0 takes a free one.
+        Ports on 127.0.0.1 that lead to the guest's 22 and 80; 0 takes a free one.
+    gateway:
+        Whether the image has the role gateway: nginx on port 80, and a log-in of this guest's own. One of
+        before has its server on port 8000, open to all, and refuses settings that nothing there reads.
     read_bps:
         Bytes per second that the disk gives at most, as a volume that is still being loaded; 0 is no limit.
     options:
@@ -95,6 +118,8 @@ class Guest:
         What systemd said of itself (``running``, ``degraded``), empty before.
     ssh:
         The connection that all commands share.
+    login:
+        Who may log in to its server, None where everybody may.
     ssh_port, http_port:
         The ports, known once it runs.
     """
@@ -111,6 +136,7 @@ class Guest:
         services: Mapping[str, Sequence[str]] | None = None,
         ssh_port: int = 0,
         http_port: int = 0,
+        gateway: bool = True,
         read_bps: int = 0,
         options: Sequence[str] = (),
         progress: Callable[[str], None] = lambda _: None,
@@ -120,7 +146,9 @@ class Guest:
         self.serial = serial
         self.online = online
         self.services = services or {}
-        self._ports = {SSH_PORT: ssh_port, HTTP_PORT: http_port}
+        self.login = seed.Login.made() if gateway else None
+        self._http, self._door = door(self.login)
+        self._ports = {SSH_PORT: ssh_port, self._http: http_port}
         self.read_bps = read_bps
         self.options = options
         self.progress = progress
@@ -151,7 +179,7 @@ class Guest:
     def _start(self) -> None:
         key = seed.keypair(self.folder)
         public = key.with_suffix(".pub").read_text(encoding="ascii")
-        iso = seed.make(self.folder, f"kiln-{self.folder.name}", public)
+        iso = seed.make(self.folder, f"kiln-{self.folder.name}", public, self.login)
         self.serial.parent.mkdir(parents=True, exist_ok=True)
         self.serial.write_bytes(b"")
         drive = f"if=none,id=root,format=qcow2,snapshot=on,cache=unsafe,file={quoted(self.image)}"
@@ -175,7 +203,7 @@ class Guest:
         self.started = time.monotonic()
         try:
             ports = self.qemu.forwards()
-            self.ssh_port, self.http_port = ports[SSH_PORT], ports[HTTP_PORT]
+            self.ssh_port, self.http_port = ports[SSH_PORT], ports[self._http]
             self.ssh = Connection(self.folder, self.ssh_port, seed.USER, key, f"read {self.serial}")
         except BaseException:
             self.qemu.kill()
@@ -321,12 +349,13 @@ class Guest:
         """Names of the units that systemd counts as failed."""
         return self.run("systemctl list-units --failed --plain --no-legend | cut -d' ' -f1").split()
 
-    def wait_ready(self, path: str = "/info/", seconds: float = READY_SECONDS) -> float:
-        """Wait until the guest's server answers 200 to a path; takes, returns and raises what ``_wait`` says.
+    def wait_ready(self, seconds: float = READY_SECONDS) -> float:
+        """Wait until the guest serves; takes, returns and raises what ``_wait`` says.
 
-        A unit that has failed ends it, where the server does not answer.
+        That is a 200 of what :func:`door` says. A unit that has failed ends it, where there is none.
         """
         began = time.monotonic()
+        path = self._door
 
         def attempt() -> bool:
             if self._get(path) == 200:
@@ -337,7 +366,7 @@ class Guest:
                 raise KilnError(f"{path} does not answer; failed units: {failed}", f"read {self.serial}")
             return False
 
-        took = self._wait("ready", f"{path} on port {HTTP_PORT}", seconds, attempt)
+        took = self._wait("ready", f"{path} on port {self._http}", seconds, attempt)
         self.progress(f"{path} answered after {took:.0f} s")
         return took
 

@@ -273,6 +273,8 @@ def _described(chosen: Version, made: Manifest, proof: Proof | None) -> list[tup
         lines.append(("gpu code", " ".join(facts.architectures)))
     if facts.driver is not None:
         lines.append(("driver", f"{facts.driver.version}, {facts.driver.flavour} modules"))
+    if facts.settings_schemas:
+        lines.append(("settings", f"schema {', '.join(map(str, facts.settings_schemas))}"))
     lines.append(("roles", ", ".join(facts.roles)))
     if proof is not None:
         passed = sum(check.outcome != "failed" for check in proof.checks)

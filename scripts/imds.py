@@ -15,6 +15,7 @@ import json
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -109,20 +110,22 @@ def is_valid(secret: str, said: str) -> bool:
     )
 
 
-def look_up(path: str) -> str | None:
+def look_up(path: str, tree: Mapping[str, str] = TREE) -> str | None:
     """What stands at a path below a version: a text, or the names in a folder; None where nothing does.
 
     Parameters
     ----------
     path:
         As it was asked for, ``/latest/meta-data/``.
+    tree:
+        What there is.
     """
     # Every version that AWS ever dated has the same, to us.
     below = path.lstrip("/").partition("/")[2]
-    if below in TREE:
-        return TREE[below]
+    if below in tree:
+        return tree[below]
     folder = f"{below.rstrip('/')}/" if below else ""
-    inside = [name.removeprefix(folder) for name in TREE if name.startswith(folder)]
+    inside = [name.removeprefix(folder) for name in tree if name.startswith(folder)]
     names = {name.partition("/")[0] + "/" * ("/" in name) for name in inside}
     return "\n".join(sorted(names)) or None
 
@@ -135,6 +138,7 @@ class Handler(BaseHTTPRequestHandler):
     timeout = IDLE_SECONDS
     secret = ""
     log = Path()
+    tree: Mapping[str, str] = TREE
 
     def do_PUT(self) -> None:
         """Give a token."""
@@ -150,7 +154,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Say what stands at a path to whoever has a token."""
-        found = look_up(self.path)
+        found = look_up(self.path, self.tree)
         if not is_valid(self.secret, self.headers.get(TOKEN_HEADER, "")):
             self._answer(401)
         elif found is None:

@@ -157,6 +157,7 @@ def variables(image: config.Image, roles: list[str]) -> dict[str, object]:
         "efs_client": {"efs_client_apt_update": False, "efs_client_packages_installed": True},
         "hardening": {"hardening_apt_update": False},
         "agents": {"agents_apt_update": False, "agents_packages_installed": True},
+        "gateway": {"gateway_apt_update": False, "gateway_packages_installed": True},
         "monai_label": {
             "monai_label_apt_update": False,
             "monai_label_packages_installed": True,

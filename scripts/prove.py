@@ -19,9 +19,9 @@ from kiln import config, figures, manifest, paths
 from kiln.errors import KilnError, RefusedError
 from kiln.progress import Progress
 from kiln.remote import Remote
-from scripts import checks, engine, images, imds, layer, native, proc, verdicts, versions, workspace
+from scripts import checks, engine, images, imds, layer, native, proc, seed, verdicts, versions, workspace
 from scripts.elsewhere import Host
-from scripts.guest import Guest
+from scripts.guest import GATEWAY_ROLE, Guest
 
 SERVER_ROLE = "monai_label"
 """Images with this role have a server to be used by the real client."""
@@ -32,6 +32,7 @@ def run(
     version: str | None = None,
     config_path: Path | None = None,
     remote: Remote | None = None,
+    login: seed.Login | None = None,
 ) -> None:
     """Prove a version that was baked.
 
@@ -45,6 +46,8 @@ def run(
         kiln.toml, by default the checkout's.
     remote:
         Where it runs already, as an instance of its AMI; by default it is booted here.
+    login:
+        Who may log in to that instance's server, None where nobody has to.
 
     Raises
     ------
@@ -66,27 +69,56 @@ def run(
     with workspace.claim(folder):
         workspace.sweep(folder)
         with Progress(f"kiln prove {image}@{place.name}") as progress, workspace.workspace(folder) as work:
-            prove(place, folder, work, progress, demand, remote)
+            prove(place, folder, work, progress, demand, remote, login)
 
 
-def look(image: str, version: str | None = None) -> None:
-    """See that a version can be proven at all, before something is started that costs money.
+@dataclass
+class Visit:
+    """A proof on a host that somebody else brings up, with what it is told here at its first boot.
 
     Parameters
     ----------
-    image, version:
+    image, config_path:
         As of :func:`run`.
 
-    Raises
-    ------
-    UsageError
-        We are not root.
-    KilnError
-        There is no such version, or it has no root any more.
+    Attributes
+    ----------
+    login:
+        Who may log in to its server; known by :meth:`look`, None where nobody has to.
     """
-    engine.need_root("kiln prove")
-    made = versions.every(paths.build_dir() / image)
-    _whole(made[-1] if version is None and made else images.resolve(image, version))
+
+    image: str
+    config_path: Path | None = None
+    login: seed.Login | None = field(default=None, init=False)
+
+    def look(self, version: str | None) -> None:
+        """See that a version can be proven at all, before something is started that costs money.
+
+        Parameters
+        ----------
+        version:
+            As of :func:`run`.
+
+        Raises
+        ------
+        UsageError
+            We are not root.
+        KilnError
+            There is no such version, or it has no root any more.
+        """
+        engine.need_root("kiln prove")
+        made = versions.every(paths.build_dir() / self.image)
+        place = made[-1] if version is None and made else images.resolve(self.image, version)
+        _whole(place)
+        self.login = seed.Login.made() if GATEWAY_ROLE in versions.read(place).facts.roles else None
+
+    def user_data(self, public_key: str) -> str:
+        """Return what the host is told: takes and returns what :func:`scripts.seed.user_data` does."""
+        return seed.user_data(public_key, self.login)
+
+    def prove(self, remote: Remote, version: str | None) -> None:
+        """Prove the version on it; takes and raises what :func:`run` does."""
+        run(self.image, version, self.config_path, remote, self.login)
 
 
 def _whole(version: Path) -> None:
@@ -199,7 +231,9 @@ def _guest(run: _Run, has_server: bool, reference: Path) -> None:
     disk, logs = run.version / written.disk.file, run.version / "logs"
     asked = run.work / "metadata.log"
     services = {imds.ADDRESS: imds.command(secrets.token_hex(), asked)}
-    with Guest(disk, run.work, logs / "serial.log", services=services, progress=progress.detail) as guest:
+    gateway = GATEWAY_ROLE in written.facts.roles
+    boot = partial(Guest, disk, run.work, gateway=gateway, progress=progress.detail)
+    with boot(logs / "serial.log", services=services) as guest:
         with progress.stage("boot"):
             guest.wait_ssh()
             guest.wait_running()
@@ -211,7 +245,7 @@ def _guest(run: _Run, has_server: bool, reference: Path) -> None:
             first = guest.run(verdicts.IDENTITY)
             ended = guest.stop()
     # On another snapshot: what the first boot made for itself, this one makes anew.
-    again = Guest(disk, run.work, logs / "serial-second.log", progress=progress.detail)
+    again = boot(logs / "serial-second.log")
     with progress.stage("second boot"), again:
         again.wait_ssh()
         second = again.run(verdicts.IDENTITY)
@@ -227,16 +261,15 @@ def _guest(run: _Run, has_server: bool, reference: Path) -> None:
         run.attempt("boot", name, partial(wrong, seen))
 
 
-def _elsewhere(run: _Run, remote: Remote, has_server: bool, reference: Path) -> None:
+def _elsewhere(run: _Run, host: Host, has_server: bool, reference: Path) -> None:
     """Check an instance of the version's AMI live, and use its server; whoever started it ends it."""
-    with Host(remote, run.work, run.progress.detail) as host:
-        with run.progress.stage("boot"):
-            host.wait_ssh()
-            host.wait_running()
-            if has_server:
-                host.wait_ready()
-            run.booted = host.boot()
-        _live(run, host, has_server, reference)
+    with run.progress.stage("boot"):
+        host.wait_ssh()
+        host.wait_running()
+        if has_server:
+            host.wait_ready()
+        run.booted = host.boot()
+    _live(run, host, has_server, reference)
 
 
 def _live(run: _Run, host: Guest | Host, has_server: bool, reference: Path) -> None:
@@ -252,10 +285,10 @@ def _live(run: _Run, host: Guest | Host, has_server: bool, reference: Path) -> N
         run.progress.detail(f"{sum(c.stage == 'live' for c in run.found)} checks")
     if has_server:
         with run.progress.stage("client"):
-            _client(run, host.url, reference)
+            _client(run, host, reference)
 
 
-def session(url: str, folder: Path, log: Path) -> None:
+def session(url: str, folder: Path, log: Path, login: seed.Login | None = None) -> None:
     """Have the real client work with a server.
 
     Parameters
@@ -266,6 +299,8 @@ def session(url: str, folder: Path, log: Path) -> None:
         Existing folder for what the client got.
     log:
         Gets what it writes.
+    login:
+        Who the client is, None where nobody has to log in.
 
     Raises
     ------
@@ -273,15 +308,18 @@ def session(url: str, folder: Path, log: Path) -> None:
         A call was not answered as it should.
     """
     annotate = Path(__file__).with_name("annotate.py")
-    proc.run([sys.executable, annotate, url, folder], log, what="the client's session", timeout=1800)
+    # By the environment: a command line is everybody's to read.
+    env = {**os.environ, **({"KILN_LOGIN": f"{login.name}:{login.password}"} if login else {})}
+    command: list[str | Path] = [sys.executable, annotate, url, folder]
+    proc.run(command, log, what="the client's session", env=env, timeout=1800)
 
 
-def _client(run: _Run, url: str, reference: Path) -> None:
+def _client(run: _Run, host: Guest | Host, reference: Path) -> None:
     mine = run.work / "client"
     mine.mkdir()
 
     def attempt() -> str:
-        session(url, mine, run.log)
+        session(host.url, mine, run.log, host.login)
         return ""
 
     run.attempt("client", "session", attempt)
@@ -301,6 +339,7 @@ def prove(
     progress: Progress,
     demand: manifest.Demand | None,
     remote: Remote | None = None,
+    login: seed.Login | None = None,
 ) -> None:
     """Prove a version; ``latest`` moves to it if every check passes.
 
@@ -316,7 +355,7 @@ def prove(
         Where it is shown.
     demand:
         What kiln.toml asks; passed over for an image without driver and instance types.
-    remote:
+    remote, login:
         As of :func:`run`.
 
     Raises
@@ -353,7 +392,8 @@ def prove(
             if remote is None:
                 _guest(run, has_server, reference)
             else:
-                _elsewhere(run, remote, has_server, reference)
+                with Host(remote, work, progress.detail, login) as host:
+                    _elsewhere(run, host, has_server, reference)
         except KilnError as error:
             run.found.append(checks.failed("boot", "guest", f"could not run: {error.what}"))
     seconds = time.monotonic() - start

@@ -18,6 +18,7 @@ packages=(
     grub-efi-amd64-bin         # its modules
     mmdebstrap                 # the base root
     mtools                     # files into the EFI partition, without a mount
+    nginx                      # the gateway's tests
     openssh-client             # the live checks
     ovmf                       # UEFI for QEMU
     packer                     # the build

@@ -13,7 +13,7 @@ from kiln import cli, manifest, paths
 from kiln.progress import Progress
 from kiln.remote import Remote
 from launch import names
-from scripts import prove, sbom, seed, tree
+from scripts import elsewhere, prove, sbom, seed, tree
 from tests.aws.conftest import Seeded
 from tests.aws.test_packer import host_root, named
 from tests.aws.test_prove_ami import NOTHING, left
@@ -121,7 +121,8 @@ def test_the_live_checks_run_there(host: Host, build: Path, tmp_path: Path) -> N
     written = manifest.Manifest.model_validate_json((folder / "manifest.json").read_bytes())
     (folder / "logs").mkdir()
     run = prove._Run(folder, tmp_path, Progress("live"), written, None, remote)
-    prove._elsewhere(run, remote, False, tmp_path)
+    with elsewhere.Host(remote, tmp_path) as there:
+        prove._elsewhere(run, there, False, tmp_path)
     text = (paths.ROOT / "tests/image/live/test_base.py").read_text()
     wanted = {
         line.split("(")[0].removeprefix("def ") for line in text.splitlines() if line.startswith("def test_")

@@ -15,6 +15,11 @@ STEPS: tuple[tuple[str, list[str], dict[str, str]], ...] = (
     ("image bytes over plain", [PYTHON, "-m", "tests.benchmarks.image_bytes"], {}),
     ("baked over install", [PYTHON, "-m", "tests.benchmarks.baked_over_install"], {}),
     ("readahead over plain", [PYTHON, "-m", "tests.benchmarks.readahead"], {}),
+    ("labels over two servers", [PYTHON, "-m", "tests.benchmarks.labels"], {}),
+    ("labels over NFS in a guest", [PYTHON, "-m", "tests.benchmarks.labels_nfs"], {}),
+    ("who gets in", [PYTHON, "-m", "tests.benchmarks.auth"], {}),
+    ("through nginx over direct", [PYTHON, "-m", "tests.benchmarks.proxy"], {}),
+    ("memory of nginx and the helpers", [PYTHON, "-m", "tests.benchmarks.helpers_memory"], {}),
     ("every defect by itself", [PYTHON, "-m", "tests.benchmarks.defects"], {}),
     (
         "both signals in every stage",

@@ -3,7 +3,7 @@
 ``python -m tests.benchmarks.readahead [ROUNDS]``. The latest proven disk boots in QEMU, throttled to 5 MB/s
 like a volume that is still being loaded, each time on a snapshot of its own; without means that the kernel's
 command line masks the unit. QEMU starts the image's kernel itself, in both cases, since the boot menu on the
-disk stays as it is. From the start of QEMU to a 200 of /info/.
+disk stays as it is. From the start of QEMU to a 200 of /readyz.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def wrong(state: dict[str, str], masked: bool) -> bool:
 
 
 def boot(disk: Path, root: Path, work: Path, serial: Path, masked: bool, progress: Progress) -> float:
-    """Seconds from the start of QEMU to a 200 of /info/.
+    """Seconds from the start of QEMU to a 200 of /readyz.
 
     Raises
     ------

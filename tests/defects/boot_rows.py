@@ -20,8 +20,8 @@ from tests.defects.defect import live as seen_live
 UNITS = "etc/systemd/system"
 WANTED = f"{UNITS}/multi-user.target.wants"
 SERVER = "monai-label.service"
-SERVED = "::test_monai_label::"
-"""In the name of each check that needs the server's start, which takes longer than the rest of the boot."""
+SERVED = ("::test_monai_label::", "::test_health::test_served_guest_is_ready")
+"""One is in the name of each check that needs the server, whose start takes longer than a boot."""
 
 DIFFER = "boot::two boots differ"
 VERSION_2 = "boot::metadata is asked by version 2 alone"
@@ -44,6 +44,11 @@ def pair() -> tuple[str, str]:
         return _pair()
 
 
+def needs_server(check: str) -> bool:
+    """Whether a check has nothing to ask without the server."""
+    return any(part in check for part in SERVED)
+
+
 def unit(name: str, text: str) -> Plant:
     """Put a service that every boot starts."""
     return several(write(f"{UNITS}/{name}", text), link(f"{WANTED}/{name}", f"/{UNITS}/{name}"))
@@ -63,11 +68,14 @@ def _pair() -> tuple[str, str]:
 
 
 IMDS = "opt/kiln-imds"
+IMDS_PORT = 8169
+"""What asks the address of the metadata service is led here: nginx has port 80 of every address."""
+
 METADATA = several(
     write(f"{IMDS}/scripts/imds.py", Path(imds.__file__).read_text()),
     write(
         f"{UNITS}/kiln-imds.socket",
-        f"[Socket]\nListenStream={imds.ADDRESS}\nFreeBind=yes\nAccept=yes\n",
+        f"[Socket]\nListenStream=127.0.0.1:{IMDS_PORT}\nAccept=yes\n",
     ),
     write(
         f"{UNITS}/kiln-imds@.service",
@@ -90,9 +98,13 @@ GROUPS: list[list[Defect]] = [
             "a server on another port",
             change("etc/kiln/monai-label.env", "^KILN_SERVE_PORT=.*", "KILN_SERVE_PORT=8001"),
             seen_live(
-                "test_monai_label::test_server_answers", "test_monai_label::test_server_listens_for_clients"
+                "test_monai_label::test_server_answers",
+                "test_monai_label::test_server_is_reached_by_the_gateway_alone",
+                # To those who ask it on its port it hangs.
+                "test_health::test_instance_is_healthy",
+                "test_health::test_served_guest_is_ready",
             ),
-            ("answered 0", "port 8000 is open on no address"),
+            ("answered 0", "port 8000 is open on no address", "GET /healthz answers 503", "does not answer"),
         ),
         Defect(
             "a server that is root, with root's capabilities",
@@ -177,6 +189,30 @@ GROUPS: list[list[Defect]] = [
             ("lost with the next boot",),
         ),
         Defect(
+            "a document of settings that is refused, while an earlier one counts",
+            several(
+                write("etc/kiln/settings.toml", "schema = 999\n"),
+                write("var/lib/kiln/settings/generation-1/settings.toml", "schema = 1\n"),
+                link("var/lib/kiln/settings/current", "generation-1"),
+            ),
+            seen_live(
+                "test_settings::test_settings_were_judged_and_count",
+                "test_base::test_system_is_running",
+                "test_base::test_no_unit_failed",
+            ),
+            (
+                "kiln-settings.service is failed: schema is 999",
+                "degraded",
+                "failed units: kiln-settings.service",
+            ),
+        ),
+        Defect(
+            "a drain that no boot starts",
+            gone(f"{WANTED}/kiln-drain.service"),
+            seen_live("test_health::test_health_and_drain_run"),
+            ("kiln-drain.service is",),
+        ),
+        Defect(
             "the release of another version",
             change("etc/image-release", "^VERSION=.*", "VERSION=another"),
             seen_live("test_base::test_release_is_the_version"),
@@ -223,6 +259,13 @@ GROUPS: list[list[Defect]] = [
             ("shaky.service",),
         ),
         Defect(
+            "an nginx that asks nobody who gets in",
+            change("etc/nginx/judged.conf", "^auth_request .*\n", ""),
+            seen_live("test_gateway::test_nobody_gets_in_without_a_log_in"),
+            # Passed on, to a server that does not run here.
+            ("without a token GET /info/ answers 502",),
+        ),
+        Defect(
             "nobody who resolves names",
             gone(
                 f"{UNITS}/sysinit.target.wants/systemd-resolved.service",
@@ -262,7 +305,8 @@ GROUPS: list[list[Defect]] = [
             seen_live(
                 "test_monai_label::test_service_is_up_at_the_first_attempt",
                 "test_monai_label::test_server_answers",
-                "test_monai_label::test_server_listens_for_clients",
+                "test_monai_label::test_server_is_reached_by_the_gateway_alone",
+                "test_health::test_served_guest_is_ready",
                 "test_monai_label::test_server_runs_as_its_user",
                 "test_monai_label::test_server_cannot_gain_privileges",
                 "test_monai_label::test_server_writes_to_its_own_folder_only",
@@ -274,6 +318,16 @@ GROUPS: list[list[Defect]] = [
             gone(f"{WANTED}/kiln-readahead.service"),
             seen_live("test_monai_label::test_readahead_has_read"),
             ("did not run to its end",),
+        ),
+        Defect(
+            # One that no boot starts is started by its socket, at the first question, which is kiln-health's.
+            "a log-in that is masked",
+            link(f"{UNITS}/kiln-auth.service", "/dev/null"),
+            seen_live(
+                "test_gateway::test_gateway_runs",
+                "test_gateway::test_nobody_gets_in_without_a_log_in",
+            ),
+            ("kiln-auth.service is", "nobody can be let in now"),
         ),
         Defect(
             "a unit that fails in each boot",

@@ -16,7 +16,7 @@ from typing import Any
 
 from scripts import engine, imds, layer, verdicts
 from tests.defects import campaign, live
-from tests.defects.boot_rows import DIFFER, IMDS, METADATA, SERVED, SERVER, UNITS, VERSION_2
+from tests.defects.boot_rows import DIFFER, IMDS, IMDS_PORT, METADATA, SERVER, UNITS, VERSION_2, needs_server
 from tests.defects.defect import Defect
 from tests.defects.proof import SOUND_BOOTS
 from tests.image.live.asked.program import program
@@ -106,15 +106,19 @@ def _boot(
 
 
 def _address(engine_: engine.Engine, name: str) -> None:
-    """Give a container without a network the address of the metadata service."""
+    """Give a container without a network the address of the metadata service, and lead it there."""
     process = engine_.call("inspect", "--format", "{{.State.Pid}}", name).stdout.strip()
-    address = imds.ADDRESS.partition(":")[0]
-    command = ["nsenter", "--net", "--target", process, "ip", "address", "add", f"{address}/32", "dev", "lo"]
-    subprocess.run(command, check=True)
+    address, _, port = imds.ADDRESS.partition(":")
+    for command in (
+        f"ip address add {address}/32 dev lo",
+        f"iptables -t nat -A OUTPUT -p tcp -d {address} --dport {port} -j REDIRECT --to-ports {IMDS_PORT}",
+    ):
+        subprocess.run(["nsenter", "--net", "--target", process, *command.split()], check=True)
 
 
 def _ask(engine_: engine.Engine, name: str, *command: str) -> str:
-    return engine_.call("exec", name, *command).stdout.strip()
+    # What a guest is asked waits for it to settle, some of it for a minute.
+    return engine_.call("exec", name, *command, timeout=BOOT_SECONDS).stdout.strip()
 
 
 def refused(planted: Sequence[Defect], root: Path, work: Path, run_id: str) -> dict[str, str]:
@@ -124,7 +128,7 @@ def refused(planted: Sequence[Defect], root: Path, work: Path, run_id: str) -> d
     """
     checks = frozenset[str]().union(*(row.checks for row in planted))
     # Without the server none of its checks is asked.
-    serves = not planted or any(SERVED in name for name in checks)
+    serves = not planted or any(needs_server(name) for name in checks)
     twice = not planted or DIFFER in checks
 
     def one(name: str) -> Boot:
@@ -134,7 +138,7 @@ def refused(planted: Sequence[Defect], root: Path, work: Path, run_id: str) -> d
         first, *again = pool.map(one, ("first", "second") if twice else ("first",))
     with live.image(root, root.parent.name):
         said = live.refusals(first.said)
-    found = {name: words for name, words in said.items() if serves or SERVED not in name}
+    found = {name: words for name, words in said.items() if serves or not needs_server(name)}
     found |= _verdict(VERSION_2, replace(SOUND_BOOTS, requests=first.requests))
     for second in again:
         found |= _verdict(DIFFER, replace(SOUND_BOOTS, first=first.identity, second=second.identity))

@@ -27,9 +27,12 @@ def make_session(folder: Path) -> None:
         for name in ("label.nii.gz", "read_back.nii.gz"):
             nibabel.save(nibabel.Nifti1Image(label, np.eye(4)), folder / side / name)
     answers = {
+        "login": {"name": "kiln", "enabled": True, "anonymous": 401, "valid": True},
         "info": {"models": {annotate.MODEL: {}}},
         "next_sample": {"id": annotate.IMAGE},
-        "datastore": {"objects": {annotate.IMAGE: {"labels": {"final": {"info": {"by": "kiln"}}}}}},
+        "datastore": {
+            "objects": {annotate.IMAGE: {"labels": {"final": {"info": {"by": "kiln", "user": "kiln"}}}}}
+        },
     }
     (folder / "guest/answers.json").write_text(json.dumps(answers))
     (folder / "guest/server").touch()
@@ -87,6 +90,24 @@ DEFECTS = [
         client("test_monai_label::test_the_datastore_keeps_the_label_and_its_metadata"),
         ("metadata is lost",),
     ),
+    Defect(
+        "a client that is not told to log in",
+        change("guest/answers.json", '"enabled": true', '"enabled": false'),
+        client("test_gateway::test_client_is_told_to_log_in"),
+        ("does not tell the client to log in",),
+    ),
+    Defect(
+        "a token that does not count",
+        change("guest/answers.json", '"valid": true', '"valid": false'),
+        client("test_gateway::test_log_in_counts"),
+        ("does not count",),
+    ),
+    Defect(
+        "a label of nobody",
+        change("guest/answers.json", ', "user": "kiln"', ""),
+        client("test_gateway::test_label_notes_who_saved_it"),
+        ("saved by nobody",),
+    ),
 ]
 
 
@@ -102,7 +123,7 @@ def refused(row: Defect | None, folder: Path) -> dict[str, str]:
         except KilnError as error:
             return {SESSION: error.what}
     said = checks.run(
-        "client", ["monai_label"], folder / "junit.xml", folder / "log",
+        "client", ["monai_label", "gateway"], folder / "junit.xml", folder / "log",
         env={"KILN_CLIENT": str(folder / "guest"), "KILN_REFERENCE": str(folder / "native")},
     )  # fmt: skip
     return {check.id: check.message for check in said if check.outcome == "failed"}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
+from monailabel.client import MONAILabelClient
+
 from kiln import paths
+from scripts import annotate
 
 KILN = Path(sys.executable).parent / "kiln"
 LATEST = paths.build_dir() / "monai-label/latest"
@@ -26,8 +27,9 @@ def test_the_server_is_reached_at_the_addresses_that_are_printed() -> None:
             said[name] = value.strip()
             if "Ctrl-C stops it" in line:
                 break
-        with urllib.request.urlopen(f"{said['http']}info/", timeout=120) as answer:
-            assert "segmentation_spleen" in json.load(answer)["models"]
+        client = MONAILabelClient(said["http"])
+        assert annotate.log_in(client, *said["login"].split())["valid"]
+        assert "segmentation_spleen" in client.info()["models"]
         command = shlex.split(said["ssh"].rpartition("(")[0])
         done = subprocess.run([*command, "cat /etc/image-release"], capture_output=True, text=True)
         assert LATEST.readlink().name in done.stdout, done.stderr

@@ -15,7 +15,7 @@ from kiln import config, paths
 from scripts import archive, base, coverage, driver, engine, inputs, mirrors
 
 BIN = Path(sys.executable).parent
-ON_BAKED = ("monai_label",)
+ON_BAKED = ("gateway", "monai_label")
 """Roles whose scenario starts from the root of the proven image."""
 SHARED = paths.ROOT / ".config/molecule/config.yml"
 SCENARIOS = sorted(path.parent.name for path in (paths.ROOT / "molecule").glob("*/molecule.yml"))

@@ -65,8 +65,10 @@ def test_default_is_valid(default: dict[str, Any]) -> None:
 def test_default_collects_the_server_and_the_gpu(default: dict[str, Any]) -> None:
     collected = default["logs"]["logs_collected"]["journald"]["collect_list"]
     assert collected[0]["units"] == ["monai-label.service"]
-    assert "units" not in collected[1], "no units means all"
-    assert collected[1]["priority"] == "warning"
+    watched = {name for each in collected[1:-1] for name in each["units"]}
+    assert watched == {"nginx.service", "kiln-auth.service", "kiln-health.service", "kiln-drain.service"}
+    assert "units" not in collected[-1], "no units means all"
+    assert collected[-1]["priority"] == "warning"
     assert "utilization_gpu" in default["metrics"]["metrics_collected"]["nvidia_gpu"]["measurement"]
 
 

@@ -114,6 +114,20 @@ def test_a_guest_runs_and_leaves_nothing(image: Path, work: Path, tmp_path: Path
     assert (tmp_path / "a/serial.log").exists()
 
 
+def test_an_image_of_before_the_gateway_has_no_log_in(image: Path, work: Path, tmp_path: Path) -> None:
+    with guests.Guest(image, work, tmp_path / "serial.log", gateway=False) as guest:
+        assert guest.login is None
+        assert guest.qemu.forwards() == {22: guest.ssh_port, 8000: guest.http_port}
+
+
+def test_a_guest_has_a_log_in_and_no_command_line_shows_it(image: Path, work: Path, tmp_path: Path) -> None:
+    with guests.Guest(image, work, tmp_path / "serial.log") as guest:
+        assert guest.login
+        assert guest.qemu.forwards() == {22: guest.ssh_port, 80: guest.http_port}
+        shown = Path(f"/proc/{guest.qemu.process.pid}/cmdline").read_text()
+        assert guest.login.password not in shown
+
+
 def test_ssh_reads_the_configuration(image: Path, tmp_path: Path) -> None:
     work = tmp_path / "with a space"
     work.mkdir()

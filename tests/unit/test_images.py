@@ -143,6 +143,7 @@ def with_driver(build: Path, until: str) -> None:
         "torch": stack.torch,
         "cuda": stack.cuda,
         "architectures": stack.architectures,
+        "settings_schemas": [1, 2],
     }
     (folder / "manifest.json").write_text(json.dumps(made))
     proof = contract.checked(folder).model_dump(mode="json")
@@ -164,6 +165,7 @@ def test_show_tells_which_instance_types_an_image_suits(
         "2 of 2 checks",
         "535.309.01, proprietary modules",
         "gpu code",
+        "schema 1, 2",
         "g5.xlarge (1 × A10G, compute 8.6): suits",
         "g7e.2xlarge (1 × RTX PRO 6000 Blackwell, compute 12.0): refused: ",
         "c6i.large (no GPU): suits",

@@ -72,7 +72,14 @@ def test_variables_are_those_of_the_playbooks_roles(image: config.Image) -> None
     for role in inputs.roles_of(image.playbook):
         if role != "base" and inputs.packages(role):
             assert given[f"{role}_packages_installed"] is True
+    assert "nginx" in given["base_extra_packages"]
     assert inputs.variables(image, ["monai_label"])["monai_label_models"] == ["segmentation_spleen"]
+
+
+def test_server_stands_behind_health_gateway_and_settings(image: config.Image) -> None:
+    roles = inputs.roles_of(image.playbook)
+    # Units that others name come first; the seal takes out what any of them left.
+    assert roles[-5:] == ["monai_label", "health", "gateway", "settings", "seal"]
 
 
 def test_an_unknown_role_is_told_with_those_that_are_there(tmp_path: Path) -> None:

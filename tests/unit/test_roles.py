@@ -158,10 +158,35 @@ def test_seal_refuses_a_host_that_is_no_image(tmp_path: Path, release: dict[str,
     assert "seal_release names no image" in said
 
 
+def test_roles_that_meet_on_an_instance_agree_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No role reads another one's variables: each has a plain default, and they are the same."""
+    monkeypatch.syspath_prepend(str(role_readme.ROLES / "health/files"))
+    from kiln_instance.settings import Settings
+
+    usual = Settings()
+    gateway, health, server, consumers = (
+        load(role_readme.ROLES / name / "defaults/main.yml")
+        for name in ("gateway", "health", "monai_label", "settings")
+    )
+    run = load(role_readme.ROLES / "gateway/vars/main.yml")["__gateway_run"]
+    assert health["health_nginx_socket"] == usual.nginx == f"{run}/status.sock"
+    assert gateway["gateway_health_socket"] == usual.socket
+    assert sorted(gateway["gateway_closed_by"]) == sorted(usual.gates)
+    where = f"{server['monai_label_host']}:{server['monai_label_port']}"
+    assert where == gateway["gateway_upstream"] == f"{usual.host}:{usual.port}"
+    assert health["health_port"] == server["monai_label_port"]
+    for unit_ in consumers["settings_consumers"]:
+        role = {"kiln-auth": "gateway", "nginx": "gateway", "monai-label": "monai_label"}.get(
+            unit_.removesuffix(".service"), "health"
+        )
+        assert (role_readme.ROLES / role / f"templates/{unit_}.j2").is_file(), f"no role brings {unit_}"
+
+
 # What the server's unit sets that is no sandbox: other checks, or the live ones, look at these.
 NO_SANDBOX = {
     "User", "Group", "Type", "NotifyAccess", "WorkingDirectory", "EnvironmentFile", "Environment",
     "ExecStart", "TimeoutStartSec", "TimeoutStopSec", "Restart", "RestartSec",
+    "RuntimeDirectory", "RuntimeDirectoryMode",
 }  # fmt: skip
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tomllib
 from pathlib import Path
 
+import bcrypt
 import pytest
 import yaml
+from kiln_auth.users import parse
 
 from kiln.errors import KilnError
 from scripts import seed
@@ -52,12 +55,27 @@ def test_nothing_breaks_out_of_a_value(tmp_path: Path) -> None:
     assert set(yaml.safe_load(files["user-data"])) == {"users", "ssh_pwauth"}
 
 
+def test_a_log_in_comes_as_an_instance_gets_it(tmp_path: Path) -> None:
+    login = seed.Login.made()
+    files = read_back(seed.make(tmp_path, "kiln-1", "ssh-ed25519 AAAA", login), tmp_path / "back")
+    assert login.password not in "".join(files.values())
+    users, settings = yaml.safe_load(files["user-data"])["write_files"]
+    # The settings name the users, and refuse a file that others can read.
+    assert (users["path"], users["permissions"]) == ("/etc/kiln/auth/users", "0600")
+    assert tomllib.loads(settings["content"]) == {"schema": 1, "auth": {"users_file": users["path"]}}
+    (entry,) = parse(users["content"], Path(users["path"])).values()
+    assert entry.user.roles == ("admin",)
+    assert bcrypt.checkpw(login.password.encode(), entry.hash.encode())
+    assert login.password not in repr(login)
+
+
 def test_every_guest_has_another_key(tmp_path: Path) -> None:
     keys = set()
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         keys.add(seed.keypair(tmp_path / name).with_suffix(".pub").read_text())
     assert len(keys) == 2
+    assert seed.Login.made().password != seed.Login.made().password
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:

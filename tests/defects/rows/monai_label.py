@@ -97,6 +97,7 @@ STATIC = [
         static(
             "test_monai_label::test_every_file_of_the_environment_is_there",
             "test_monai_label::test_server_can_be_imported",
+            "test_monai_label::test_store_fits_the_server",
         ),
         ("torch/nn/modules/linear.py", "venv broken"),
     ),
@@ -105,6 +106,16 @@ STATIC = [
         change(f"{SITE}/monai-1.5.2.dist-info/METADATA", "^Requires-Dist: numpy", "Requires-Dist: nunpy"),
         static("test_monai_label::test_nothing_is_missing_but_what_is_overridden"),
         ("required and not there: nunpy",),
+    ),
+    Defect(
+        "a store that does not fit the server",
+        change(
+            f"{OPT}/kiln_store/monai.py",
+            '"LocalDatastore", SharedDatastore',
+            '"OwnDatastore", SharedDatastore',
+        ),
+        static("test_monai_label::test_store_fits_the_server"),
+        ("does not look up OwnDatastore any more",),
     ),
     Defect(
         "headers that nobody compiles with",
@@ -190,7 +201,7 @@ STATIC = [
 
 SOUND: dict[str, Any] = {
     "units": {"monai-label.service": UP, "kiln-readahead.service": UP},
-    "listening": "sl local rem st\n0: 00000000:1F40 00000000:0000 0A\n1: 0100007F:0016 00000000:0000 01\n",
+    "listening": "sl local rem st\n0: 0100007F:1F40 00000000:0000 0A\n1: 0100007F:0016 00000000:0000 01\n",
     "process": {
         "Uid": "10001\t10001\t10001\t10001",
         "Gid": "10001\t10001\t10001\t10001",
@@ -241,11 +252,18 @@ LIVE = [
         ("no model",),
     ),
     Answer(
-        "server for the guest alone",
+        "server that the network reaches past the gateway",
         ("listening",),
-        "sl\n0: 0100007F:1F40 0:0 0A\n",
-        live("test_monai_label::test_server_listens_for_clients"),
-        ("0100007F",),
+        "sl\n0: 00000000:1F40 0:0 0A\n",
+        live("test_monai_label::test_server_is_reached_by_the_gateway_alone"),
+        ("open on 00000000:1F40",),
+    ),
+    Answer(
+        "server that the network reaches by IPv6",
+        ("listening",),
+        f"sl\n0: 0100007F:1F40 0:0 0A\n  sl  local remote st\n0: {'0' * 32}:1F40 0:0 0A\n",
+        live("test_monai_label::test_server_is_reached_by_the_gateway_alone"),
+        (f"{'0' * 32}:1F40",),
     ),
     Answer(
         "server as root",

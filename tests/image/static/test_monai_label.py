@@ -218,6 +218,13 @@ def test_server_can_be_imported(host: Host) -> None:
     assert done.rc == 0, f"venv broken: {done.stderr.strip().splitlines()[-1:] or done.rc}"
 
 
+def test_store_fits_the_server(host: Host) -> None:
+    try_it = f"import sys; sys.path.insert(0, '{OPT}'); from kiln_store import monai; monai.use()"
+    done = host.run(f"cd {HOME} && {AS_SERVICE} {VENV}/bin/python -c %s", try_it)
+    why = [line for line in done.stderr.splitlines() if "Error" in line][-1:] or done.rc
+    assert done.rc == 0, f"labels of several servers would be lost: {why}"
+
+
 def test_bytecode_is_there_and_unchecked(host: Host) -> None:
     done = host.run("python3 -c %s %s", _BYTECODE, SITE)
     assert done.rc == 0, f"bytecode cannot be read: {done.stderr[-200:]}"

@@ -46,6 +46,8 @@ def on_trial(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
         "KILN_SERVE_LOGGING": str(logging),
         "MONAI_LABEL_STUDIES": str(folder),
         "MONAI_LABEL_SESSION_PATH": str(folder / "sessions"),
+        # Links into this folder would stay in the app.
+        "KILN_STORE_MODELS": "no",
     }
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import subprocess
+import urllib.error
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 
 def run(*command: str) -> str:
@@ -24,6 +27,17 @@ def read(path: str) -> str:
         return Path(path).read_text()
     except OSError:
         return ""
+
+
+def status(url: str) -> list[Any]:
+    """Status and text of an address; 0 and why where nobody answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return [answer.status, answer.read().decode()]
+    except urllib.error.HTTPError as refusal:
+        return [refusal.code, refusal.read().decode(errors="replace")]
+    except OSError as error:
+        return [0, str(error)]
 
 
 @functools.cache

@@ -26,7 +26,7 @@ def answers() -> dict[str, Any]:
     """The answers, by name."""
     pid = units().get("monai-label.service", {}).get("MainPID", "0")
     return {
-        "listening": read("/proc/net/tcp"),
+        "listening": read("/proc/net/tcp") + read("/proc/net/tcp6"),
         "process": dict(re.findall(r"^(\w+):\s*(.*)$", read(f"/proc/{pid}/status"), re.MULTILINE)),
         "mounts": read(f"/proc/{pid}/mountinfo"),
         "studies": [os.stat(STUDIES)[i] for i in (0, 4, 5)] if os.path.exists(STUDIES) else [],

@@ -1,0 +1,1 @@
+"""Lets work end before this instance or its server does."""

@@ -1,0 +1,1 @@
+"""How this instance and its service to clients are, for load balancer, Auto Scaling and CloudWatch."""
