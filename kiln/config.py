@@ -26,6 +26,7 @@ from kiln.destinations import Publish as Publish
 from kiln.destinations import Target
 from kiln.errors import UsageError
 from kiln.mistakes import Name, Section
+from kiln.slicer import Slicer
 
 MODEL_NAME = r"^[A-Za-z0-9_]+$"
 
@@ -105,6 +106,11 @@ class Image(Section):
         le=16384,
         description="size of the root disk in GiB (2^30 bytes, as EBS counts), as a guest sees it",
         examples=[40],
+    )
+    slicer: Slicer | None = Field(
+        default=None,
+        description="3D Slicer itself; none on a server's image, and none for a local bake of a stand-in",
+        examples=[{"version": "5.10.0", "revision": "34045"}],
     )
     publish: Publish | None = Field(
         default=None, description="where it goes on AWS; none for an image that stays on this machine"

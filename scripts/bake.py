@@ -122,11 +122,11 @@ def _make(resolved: inputs.Resolved, folder: Path, work: Path, logs: Path, progr
         base_name = base.unpack(
             resolved.lock, resolved.inputs.tools, root, logs / "base.log", progress.detail
         )
-    modules: dict[str, Path] = {}
+    lent = dict(resolved.lent)
     drivers = inputs.packages(driver.ROLE)
     if resolved.lock.stage:
         with progress.stage("driver"):
-            modules = driver.make(
+            lent |= driver.make(
                 resolved.lock, drivers, resolved.inputs.tools, work, logs / "driver.log", progress.detail
             )
     release = {
@@ -137,7 +137,7 @@ def _make(resolved: inputs.Resolved, folder: Path, work: Path, logs: Path, progr
         "base": base_name,
     }
     with progress.stage("packer"), archive.hold(progress.detail):
-        run_packer(resolved, release, root, work, logs / "packer.log", progress, modules)
+        run_packer(resolved, release, root, work, logs / "packer.log", progress, lent)
     with progress.stage("facts"):
         expected = {**resolved.lock.packages(), **driver.installed(resolved.lock, drivers)}
         base.compare(root, expected, "the finished root")

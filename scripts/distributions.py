@@ -9,8 +9,8 @@ from pathlib import Path
 
 from kiln.errors import KilnError
 
-SITE_PACKAGES = "opt/*/venv/lib/python3*/site-packages"
-"""Where roles put environments. Debian's own Python modules are Debian packages and counted as such."""
+SITE_PACKAGES = ("opt/*/venv/lib/python3*/site-packages", "opt/*/lib/Python/lib/python3*/site-packages")
+"""Where roles put environments, and 3D Slicer its Python. Debian's own Python modules are Debian packages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def site_packages(root: Path) -> list[Path]:
     list of Path
         Empty where there is no environment.
     """
-    return sorted(root.glob(SITE_PACKAGES))
+    return sorted(path for pattern in SITE_PACKAGES for path in root.glob(pattern))
 
 
 def installed(root: Path) -> list[Distribution]:

@@ -6,21 +6,24 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TypeVar
 
-from kiln import compat
+from kiln import compat, slicer
 from kiln.errors import KilnError
 from kiln.manifest import Facts
 from scripts import distributions, dpkg, gpu
 
 MODULES = "usr/lib/modules"
 WEIGHTS = "etc/kiln/weights.json"
+SLICER = slicer.FACTS
 SETTINGS = "usr/share/kiln/settings"
+
+_Origin = TypeVar("_Origin", bound=str)
 
 _BAKE_AGAIN = "a role left the root unfinished; read the bake's log and bake again"
 
 
-def read(root: Path, roles: Sequence[str], slicer: Literal["real", "stand-in"] | None = None) -> Facts:
+def read(root: Path, roles: Sequence[str]) -> Facts:
     """Read the facts of a root.
 
     Parameters
@@ -29,8 +32,6 @@ def read(root: Path, roles: Sequence[str], slicer: Literal["real", "stand-in"] |
         The sealed root folder.
     roles:
         Roles of the playbook, in order: the one fact that the root does not hold.
-    slicer:
-        Origin of 3D Slicer, None on a server image.
 
     Returns
     -------
@@ -41,7 +42,7 @@ def read(root: Path, roles: Sequence[str], slicer: Literal["real", "stand-in"] |
     ------
     KilnError
         The root contradicts itself or is unfinished: no kernel or more than one, a half-installed package, a
-        distribution in two versions, weights of an unknown origin.
+        distribution in two versions, weights or a 3D Slicer of an unknown origin.
     """
     packages, python = _installed(root)
     release = kernel(root)
@@ -59,8 +60,8 @@ def read(root: Path, roles: Sequence[str], slicer: Literal["real", "stand-in"] |
         packages=packages,
         distributions=python,
         settings_schemas=_settings_schemas(root / SETTINGS),
-        weights=_weights(root / WEIGHTS),
-        slicer=slicer,
+        weights=_origin(root / WEIGHTS, "origin", ("pinned", "random", "test")),
+        slicer=_origin(root / SLICER, "kind", ("real", "stand-in")),
     )
 
 
@@ -207,16 +208,18 @@ def _settings_schemas(folder: Path) -> list[int]:
     return sorted(int(name) for name in names)
 
 
-def _weights(path: Path) -> Literal["pinned", "random", "test"] | None:
-    """Origin of the models' weights as the role wrote it; None where there are no models."""
+def _origin(path: Path, key: str, known: tuple[_Origin, ...]) -> _Origin | None:
+    """What a role wrote about the origin of what it installed; None where it installed nothing."""
     if not path.exists():
         return None
     try:
-        origin = json.loads(path.read_text(encoding="utf-8"))["origin"]
+        origin = json.loads(path.read_text(encoding="utf-8"))[key]
     except (ValueError, TypeError, KeyError):
         raise KilnError(f"{path} does not name an origin", _BAKE_AGAIN) from None
-    if origin not in ("pinned", "random", "test"):
+    found = next((each for each in known if each == origin), None)
+    if found is None:
         raise KilnError(
-            f"{path}: unknown origin {origin!r}", "pinned, random or test is what the contract knows"
+            f"{path}: unknown origin {origin!r}",
+            f"{', '.join(known[:-1])} or {known[-1]} is what the contract knows",
         )
-    return origin  # type: ignore[no-any-return]
+    return found

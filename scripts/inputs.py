@@ -7,14 +7,14 @@ import importlib.metadata
 import json
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
 from kiln import config, manifest, paths
 from kiln.errors import KilnError, UsageError
-from scripts import archive, base, disk, driver, mirrors
+from scripts import archive, base, disk, driver, mirrors, slicer
 
 ROLES = paths.ROOT / "ansible/roles"
 
@@ -48,6 +48,9 @@ SOURCES = ("ansible", "ansible.cfg", "packer", "requirements", "scripts", "kiln.
 LOCKS = {"monai_label": ("requirements/monai-label.lock", "requirements/uv.lock")}
 """Role → locks that it installs from."""
 
+ROOT_GB = "root_gb"
+"""Among the variables of the inputs the one that is no role's."""
+
 _IGNORED = {"__pycache__", "README.md"}
 
 
@@ -71,6 +74,8 @@ class Resolved:
         The packages as resolved.
     git:
         The checkout.
+    lent:
+        Files of this machine that the build container sees, as of :func:`scripts.mirrors.lend`.
     """
 
     image: str
@@ -80,6 +85,7 @@ class Resolved:
     roles: list[str]
     lock: archive.BaseLock
     git: manifest.Git
+    lent: dict[str, Path] = field(default_factory=dict)
 
 
 def _first_line(error: Exception) -> str:
@@ -158,6 +164,7 @@ def variables(image: config.Image, roles: list[str]) -> dict[str, object]:
         "hardening": {"hardening_apt_update": False},
         "agents": {"agents_apt_update": False, "agents_packages_installed": True},
         "gateway": {"gateway_apt_update": False, "gateway_packages_installed": True},
+        "slicer": {"slicer_apt_update": False, "slicer_packages_installed": True},
         "monai_label": {
             "monai_label_apt_update": False,
             "monai_label_packages_installed": True,
@@ -260,16 +267,17 @@ def resolve(
         driver.sources(roles, image.driver),
         say,
     )
+    chosen = slicer.choose(image, roles, say)
     inputs = manifest.Inputs(
         destination="local",
         files=files(image, roles),
-        variables={**variables(image, roles), "root_gb": image.root_gb},
+        variables={**variables(image, roles), **chosen.variables, ROOT_GB: image.root_gb},
         base_lock=lock.digest(),
         tools=versions,
     )
     body = json.dumps(inputs.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(body.encode()).hexdigest()
-    return Resolved(name, image, inputs, digest, roles, lock, _git())
+    return Resolved(name, image, inputs, digest, roles, lock, _git(), chosen.lent)
 
 
 def write_extra_vars(
@@ -289,7 +297,7 @@ def write_extra_vars(
         The build machine's settings, for the time of the build only.
     """
     body = {
-        **variables(resolved.settings, resolved.roles),
+        **{name: value for name, value in resolved.inputs.variables.items() if name != ROOT_GB},
         "seal_release": release,
         "kiln_build_environment": environment,
     }

@@ -1,4 +1,4 @@
-"""The software bill of materials of an image: CycloneDX 1.6, Debian packages and Python distributions.
+"""The software bill of materials of an image: CycloneDX 1.6; packages, Python distributions, 3D Slicer.
 
 Made with cyclonedx-python-lib, which is the format's own project, brings the schemas and their validator,
 and has no notion of Debian or Python to disagree with. debsbom was looked at: it knows Debian packages only,
@@ -23,7 +23,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
 from kiln.errors import KilnError
-from scripts import distributions, dpkg, facts
+from scripts import distributions, dpkg, facts, slicer
 
 NAMESPACE = uuid.UUID("6b696c6e-0006-4000-8000-000000000006")
 """Of the serial numbers: the same root under the same name and version has the same one."""
@@ -70,7 +70,7 @@ def write(
             Property(name="kiln:input-digest", value=f"sha256:{input_digest}"),
         ],
     )
-    components = [*_debian(root), *_python(root)]
+    components = [*_debian(root), *_python(root), *_slicer(root)]
     bom = Bom(
         serial_number=uuid.uuid5(NAMESPACE, f"{image}@{version} {root_digest}"),
         metadata=BomMetaData(component=subject, timestamp=created),
@@ -134,4 +134,26 @@ def _python(root: Path) -> Iterable[Component]:
             bom_ref=purl.to_string(),
             properties=[Property(name="kiln:python:build", value=build)] if build != one.version else [],
             licenses=[licences.make_from_string(one.licence)] if one.licence else [],
+        )
+
+
+def _slicer(root: Path) -> Iterable[Component]:
+    """3D Slicer and its extension, which no package manager knows."""
+    found = slicer.installed(root)
+    if found is None:
+        return
+    # 34045-linux-amd64-MONAILabel-git1a2b3c4-2026-01-02: revision, system, processor, name, its own version.
+    name, _, own = found.extension.rpartition("-linux-amd64-")[2].partition("-")
+    for part, version in (("slicer", found.version), (name, own or found.revision)):
+        purl = PackageURL("generic", None, part, version)
+        yield Component(
+            type=ComponentType.APPLICATION,
+            name=part,
+            version=version,
+            purl=purl,
+            bom_ref=purl.to_string(),
+            properties=[
+                Property(name="kiln:slicer:kind", value=found.kind),
+                Property(name="kiln:slicer:revision", value=found.revision),
+            ],
         )

@@ -13,9 +13,9 @@ def put(path: Path, data: str | bytes = "") -> Path:
     return path
 
 
-def add_distribution(root: Path, name: str, version: str, licence: str = "") -> Path:
+def add_distribution(root: Path, name: str, version: str, licence: str = "", site: str = SITE) -> Path:
     head = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{licence}"
     return put(
-        root / SITE / f"{name.replace('-', '_')}-{version}.dist-info/METADATA",
+        root / site / f"{name.replace('-', '_')}-{version}.dist-info/METADATA",
         f"{head}\nName: a description\n",
     )

@@ -90,7 +90,15 @@ def test_a_server(server: Path) -> None:
     assert (found.torch, found.cuda, found.monai_label) == ("2.10.0+cu128", "12.8", "0.8.5")
     assert found.architectures == ["sm_75", "sm_86", "compute_90"]
     assert found.distributions == {"monailabel": "0.8.5", "torch": "2.10.0", "typing-extensions": "4.15.0"}
-    assert (found.settings_schemas, found.weights) == ([1, 2, 10], "random")
+    assert (found.settings_schemas, found.weights, found.slicer) == ([1, 2, 10], "random", None)
+
+
+@pytest.mark.parametrize("kind", ["real", "stand-in"])
+def test_a_slicer(root: Path, kind: str) -> None:
+    put(root / facts.SLICER, f'{{"kind": "{kind}", "version": "5.10.0"}}')
+    add_distribution(root, "numpy", "2.0.1", site="opt/slicer/lib/Python/lib/python3.12/site-packages")
+    found = facts.read(root, ["base", "slicer", "seal"])
+    assert (found.slicer, found.weights, found.distributions) == (kind, None, {"numpy": "2.0.1"})
 
 
 def test_a_torch_without_cuda(server: Path) -> None:
@@ -145,6 +153,8 @@ PLANTED: dict[str, tuple[Callable[[Path], object], str]] = {
         "names no version",
     ),
     "unknown weights": (lambda r: put(r / facts.WEIGHTS, '{"origin": "web"}'), "unknown origin 'web'"),
+    "unknown slicer": (lambda r: put(r / facts.SLICER, '{"kind": "beta"}'), "unknown origin 'beta'"),
+    "slicer without origin": (lambda r: put(r / facts.SLICER, "{}"), "does not name an origin"),
     "weights without origin": (lambda r: put(r / facts.WEIGHTS, "[]"), "does not name an origin"),
     "weights that are no JSON": (lambda r: put(r / facts.WEIGHTS, "{"), "does not name an origin"),
     "schema without a number": (

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kiln.errors import KilnError
-from scripts import sbom
+from scripts import sbom, slicer
 from tests.unit.roots import SITE, add_distribution, put
 
 STATUS = """\
@@ -81,6 +81,24 @@ def test_it_holds_every_package_and_distribution(root: Path, tmp_path: Path) -> 
     assert {"name": "kiln:root-digest", "value": "sha256:" + "a" * 64} in subject["properties"]
     (whole,) = [one for one in document["dependencies"] if one["ref"] == subject["bom-ref"]]
     assert set(whole["dependsOn"]) == {one["bom-ref"] for one in document["components"]}
+
+
+def test_it_holds_slicer_and_its_extension(root: Path, tmp_path: Path) -> None:
+    wrote = {
+        "kind": "stand-in", "version": "5.10.0", "revision": "34045", "home": "/opt/slicer",
+        "extension": "34045-linux-amd64-MONAILabel-git1a2b3c4-2026-01-02",
+    }  # fmt: skip
+    put(root / slicer.FACTS, json.dumps(wrote))
+    path = tmp_path / "sbom.cdx.json"
+    assert sbom.write(root, path, **NAMES) == 9
+    components = {one["purl"]: one for one in json.loads(path.read_text())["components"]}
+    assert components.keys() >= {
+        "pkg:generic/slicer@5.10.0",
+        "pkg:generic/MONAILabel@git1a2b3c4-2026-01-02",
+    }
+    assert {"name": "kiln:slicer:kind", "value": "stand-in"} in components["pkg:generic/slicer@5.10.0"][
+        "properties"
+    ]
 
 
 def test_it_is_the_same_each_time_and_another_for_another_root(root: Path, tmp_path: Path) -> None:
