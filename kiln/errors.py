@@ -6,6 +6,9 @@ import sys
 from collections.abc import Callable
 from enum import IntEnum
 
+AGAIN = "run the same command again: what is done is not done twice"
+"""The remedy of what was cut short."""
+
 
 class Exit(IntEnum):
     """Exit codes of every kiln command (house plan, Front door)."""

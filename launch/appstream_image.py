@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from botocore.exceptions import ClientError
 
-from kiln.appstream import RESERVED, Appstream
+from kiln.appstream import Appstream, checked_name
+from kiln.assistant import LISTED
 from kiln.config import Config
 from kiln.errors import KilnError, UsageError
 from launch import names
@@ -17,9 +18,6 @@ from launch.plan import Plan, Say, requests
 from launch.trouble import AGAIN, code, told
 
 STAGE = "import"
-
-NAME_LENGTH = 100
-"""Of an image, as the Image Assistant has it; the API alone would take 101."""
 
 MINUTES = 120.0
 """An import takes 30 to 60 minutes, says the administration guide; runtime validation comes on top."""
@@ -58,18 +56,7 @@ def name_of(config: Config, image: str, version: str) -> str:
     UsageError
         AppStream takes no such name.
     """
-    name = names.ami(config.project.name, image, version)
-    if len(name) > NAME_LENGTH:
-        raise UsageError(
-            f"{name} has {len(name)} characters; AppStream takes {NAME_LENGTH}",
-            "shorten the names of project and image in kiln.toml",
-        )
-    if name.lower().startswith(RESERVED):
-        raise UsageError(
-            f"{name} begins with what AWS keeps for its own images: {', '.join(RESERVED)}",
-            "rename the project in kiln.toml",
-        )
-    return name
+    return checked_name(names.ami(config.project.name, image, version))
 
 
 def version_of(config: Config, image: str, name: str) -> str | None:
@@ -178,17 +165,8 @@ def available(cloud: Cloud, region: str, name: str, say: Say, minutes: float = M
 
 def catalogue(said: Appstream) -> list[dict[str, str]]:
     """Return ``AppCatalogConfig`` of CreateImportedImage from the catalogue in kiln.toml."""
-    keys = {
-        "Name": "name",
-        "AbsoluteAppPath": "path",
-        "DisplayName": "display_name",
-        "AbsoluteIconPath": "icon",
-        "WorkingDirectory": "working_directory",
-        "LaunchParameters": "parameters",
-        "AbsoluteManifestPath": "manifest",
-    }
     return [
-        {key: value for key, field in keys.items() if (value := getattr(application, field)) is not None}
+        {key: value for field, key in LISTED.items() if (value := getattr(application, field)) is not None}
         for application in said.applications
     ]
 

@@ -18,16 +18,18 @@ from typing import Any, Literal, Protocol
 
 from kiln import paths
 from kiln.appstream import Builder
+from kiln.assistant import PROGRAMS
+from kiln.assistant import Answer as Answer
 from kiln.errors import KilnError
 from launch.plan import Say
 
 NAME = "builder"
 
 ASSISTANTS: dict[str, list[str]] = {
-    "winrm": [r"C:\Program Files\Amazon\Photon\ConsoleImageBuilder\image-assistant.exe"],
-    "ssh": ["sudo", "-n", "/bin/AppStreamImageAssistant"],
+    "winrm": [PROGRAMS["windows"]],
+    "ssh": ["sudo", "-n", PROGRAMS["linux"]],
 }
-"""How the Image Assistant is called, by the way in (guide, "Image Assistant CLI Operations")."""
+"""How the Image Assistant is called, by the way in."""
 
 LEAVE: dict[str, list[str]] = {
     "winrm": [
@@ -37,7 +39,7 @@ LEAVE: dict[str, list[str]] = {
             "-ExecutionPolicy",
             "Bypass",
             "-File",
-            r"C:\ProgramData\kiln\leave.ps1",
+            r"C:\ProgramData\kiln-builder\leave.ps1",
             "-AtNextStart",
         ),
     ],
@@ -50,23 +52,6 @@ PASSWORD = "KILN_BUILDER_PASSWORD"  # noqa: S105 - a variable's name
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a command on the builder has answered.
-
-    Parameters
-    ----------
-    code:
-        Its exit code; None where the builder could not be reached, so that nobody knows whether it ran.
-    out, err:
-        What it printed.
-    """
-
-    code: int | None
-    out: str
-    err: str
 
 
 class Host(Protocol):
@@ -191,6 +176,8 @@ def reach(builder: Builder, address: str, secret: str, folder: Path) -> ByAnsibl
         "ansible_connection": "ssh",
         "ansible_ssh_private_key_file": str(key),
         "ansible_ssh_common_args": f"{options} -o IdentitiesOnly=yes -o BatchMode=yes",
+        # The roles install for every user; over winrm the account is an administrator as it is.
+        "ansible_become": True,
         "ansible_python_interpreter": "auto_silent",
     }
     return ByAnsible("ssh", known)

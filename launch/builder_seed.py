@@ -9,12 +9,11 @@ import tempfile
 from pathlib import Path
 
 from kiln import paths
-from kiln.appstream import RESERVED, Builder
+from kiln.appstream import NAME_LENGTH, RESERVED, Builder
 from kiln.config import Config
 from kiln.errors import KilnError, UsageError
 from launch import secret
 from launch.appstream import ask, until
-from launch.appstream_image import NAME_LENGTH
 from launch.builder_host import Host
 from launch.cloud import Cloud
 from launch.plan import Say

@@ -17,9 +17,8 @@ from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
 )
 
+from kiln.errors import AGAIN as AGAIN
 from kiln.errors import KilnError
-
-AGAIN = "run the same command again: what is done is not done twice"
 
 HINTS: dict[str, str] = {
     "ExpiredToken": "the credentials have expired: sign in again, then run the same command again",

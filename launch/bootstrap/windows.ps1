@@ -10,7 +10,7 @@ $ErrorActionPreference = 'Stop'
 
 $User = '@USER@'
 $Port = @PORT@
-$Folder = Join-Path -Path $env:ProgramData -ChildPath 'kiln'
+$Folder = Join-Path -Path $env:ProgramData -ChildPath 'kiln-builder'
 
 # ---- the account
 $Password = Read-Host -Prompt "Password of $User, the one that secret in kiln.toml refers to" -AsSecureString

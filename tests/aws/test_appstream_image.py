@@ -79,7 +79,7 @@ agent = "ALWAYS_LATEST"
 name = "slicer"
 path = 'C:\\Slicer\\Slicer.exe'
 display_name = "3D Slicer"
-parameters = "--no-splash"
+launch_parameters = "--no-splash"
 working_directory = 'C:\\Slicer'
 """,
     )

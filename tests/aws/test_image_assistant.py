@@ -46,7 +46,7 @@ def test_the_catalogue_becomes_what_kiln_toml_says(host: Local, tmp_path: Path) 
         Application(
             name="slicer",
             path=str(program),
-            parameters='--python-code "1 + 1" C:\\data\\',
+            launch_parameters='--python-code "1 + 1" C:\\data\\',
             display_name="3D Slicer",
         )
     ]

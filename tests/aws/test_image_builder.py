@@ -36,7 +36,7 @@ def written(
 name = "slicer"
 path = "{folder / "Slicer"}"
 display_name = "3D Slicer"
-parameters = "--no-splash"
+launch_parameters = "--no-splash"
 [image.slicer.appstream.builder]
 base = "{NATIVE}"
 subnet = "{ground.subnets[0]}"

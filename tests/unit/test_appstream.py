@@ -38,7 +38,7 @@ def takes(model: type[BaseModel], given: dict[str, Any]) -> bool:
         (Application, APPLICATION, "name", "3D-Slicer_5.8", "3D Slicer"),
         (Application, APPLICATION, "display_name", "a" * 100, "a" * 101),
         (Application, APPLICATION, "display_name", "3D Slicer", "3D Slicer (new)"),
-        (Application, APPLICATION, "parameters", "a" * 1024, "a" * 1025),
+        (Application, APPLICATION, "launch_parameters", "a" * 1024, "a" * 1025),
         (Application, APPLICATION, "path", "a" * 32767, "a" * 32768),
         (Appstream, SAID, "display_name", "a" * 100, "a" * 101),
         (Appstream, SAID, "description", "a" * 256, "a" * 257),
