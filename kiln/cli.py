@@ -11,6 +11,7 @@ import stat
 import sys
 import time
 import traceback
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,6 +45,13 @@ VersionedArgument = Annotated[
 PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")]
 
 
+class Destination(StrEnum):
+    """Where an image is baked."""
+
+    LOCAL = "local"
+    AWS = "aws"
+
+
 _INTERRUPTED = 128 + signal.SIGINT
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -55,13 +63,41 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 @app.command()
 def bake(
     image: ImageArgument,
+    on: Annotated[Destination, typer.Option("--on", help="On this machine, or on an instance of EC2.")] = (
+        Destination.LOCAL
+    ),
     force: Annotated[bool, typer.Option("--force", help="Bake also when nothing has changed.")] = False,
+    region: Annotated[str | None, typer.Option(help="Of EC2, else the image's first.")] = None,
+    subnet: Annotated[str, typer.Option(help="Of the instance, else the default VPC's.")] = "",
+    only_plan: cli_aws.PlanOption = False,
+    json: JsonOption = False,
+    profile: cli_aws.ProfileOption = None,
     config: ConfigOption = None,
-) -> None:
-    """Bake an image on this machine, boot it and prove it."""
-    from scripts import bake as station
+) -> int:
+    """Bake an image and prove it: on this machine, where it is booted too, or on AWS."""
+    if on is Destination.LOCAL:
+        from scripts import bake as station
 
-    station.run(image, config, force)
+        if region or subnet or only_plan or json or profile:
+            raise UsageError("these options are for a bake on AWS", "add --on aws")
+        station.run(image, config, force)
+        return Exit.DONE
+    # Both sides meet: launch looks at the account and the base AMI, scripts knows what goes into the image.
+    from kiln import paths
+    from launch import bake_ami
+    from scripts import bake_aws
+
+    return bake_ami.run(
+        image,
+        bake_aws.Build(image, config),
+        folder=paths.build_dir() / image,
+        region=region,
+        subnet=subnet,
+        only_plan=only_plan,
+        as_json=json,
+        profile=profile,
+        config=config,
+    )
 
 
 @app.command()
@@ -161,14 +197,25 @@ def pins_add(
     station.add(role, name, url)
 
 
+@pins.command("learn")
+def pins_learn(
+    url: Annotated[str, typer.Argument(help="http, https or file.", metavar="URL")],
+) -> None:
+    """Download a file once, and print the table that pins it in kiln.toml."""
+    from scripts import pins as station
+
+    station.print_table(url)
+
+
 @pins.command("check")
 def pins_check(
     role: Annotated[str | None, typer.Argument(help="Only this role.", metavar="[ROLE]")] = None,
+    config: ConfigOption = None,
 ) -> None:
-    """Download every pinned file again and compare."""
+    """Download every pinned file again, of roles and of kiln.toml, and compare."""
     from scripts import pins as station
 
-    station.check(role)
+    station.check(role, config)
 
 
 cli_aws.register(app)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import date, datetime
 from pathlib import Path
 from typing import Literal
@@ -30,14 +31,22 @@ class Git(Strict):
 class Inputs(Strict):
     """Everything that the input digest covers."""
 
-    destination: Literal["local", "aws"] = Field(description="where the image was baked")
+    destination: Literal["local", "aws", "builder"] = Field(
+        description="where the image was baked; builder is AppStream's image builder"
+    )
     files: dict[str, str] = Field(description="path in the checkout → sha256")
     variables: dict[str, object] = Field(description="variables of the playbook as resolved")
     base_lock: str = Field(
         pattern=SHA256_PATTERN,
-        description="sha256 over the packages in base.lock, without the digests of the Release files",
+        description="sha256 over the packages in base.lock, without the digests of the Release files; on a"
+        " builder over the name of the AppStream image that it started from",
     )
     tools: dict[str, str] = Field(description="tool → version")
+
+    def digest(self) -> str:
+        """Return the input digest: sha256 over all of it, in hexadecimal."""
+        body = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(body.encode()).hexdigest()
 
 
 class Module(Strict):
@@ -69,7 +78,9 @@ class Driver(Strict):
 class Facts(Strict):
     """Read from the finished root, never from the inputs."""
 
-    kernel: str = Field(description="the one kernel release under /lib/modules")
+    kernel: str | None = Field(
+        description="the one kernel release under /lib/modules; on a builder what runs"
+    )
     driver: Driver | None = Field(description="NVIDIA's driver, null where there is none")
     cuda: str | None = Field(description="CUDA version that torch was built for, null without torch")
     torch: str | None = Field(description="torch version, null without torch")
@@ -78,10 +89,12 @@ class Facts(Strict):
         description="GPU code that torch brings: sm_ for one compute capability, compute_ for PTX",
     )
     monai_label: str | None = Field(description="MONAI Label version, null where it is not installed")
-    python: str = Field(description="version of the distribution's python3")
-    debian: str = Field(description="content of /etc/debian_version")
+    python: str | None = Field(description="version of the distribution's python3, null without one")
+    debian: str | None = Field(description="content of /etc/debian_version, null on another system")
     roles: list[str] = Field(description="Ansible roles of the playbook, in order")
-    packages: dict[str, str] = Field(description="Debian package → version")
+    packages: dict[str, str] = Field(
+        description="Debian package → version; on a builder package of its system, or installed program"
+    )
     distributions: dict[str, str] = Field(description="Python distribution → version")
     settings_schemas: list[int] = Field(description="schemas of the settings document that the image reads")
     weights: Literal["pinned", "random", "test"] | None = Field(description="origin of the models' weights")
@@ -109,8 +122,8 @@ class Disk(Strict):
     root_uuid: str = Field(description="PARTUUID of the root partition")
 
 
-class Manifest(Strict):
-    """``manifest.json``: written once by bake and never changed."""
+class Built(Strict):
+    """What every ``manifest.json`` says: written once, and never changed."""
 
     contract: Literal[1] = Field(description="version of this contract")
     image: str = Field(description="name of the image in kiln.toml")
@@ -122,9 +135,43 @@ class Manifest(Strict):
     inputs: Inputs = Field(description="what went in")
     git: Git = Field(description="the checkout that baked")
     facts: Facts = Field(description="what came out")
+    seconds: dict[str, float] = Field(description="stage of the bake → seconds")
+
+    @property
+    def root_bytes(self) -> int | None:
+        """Sum of the sizes of the files, None where nobody could see the root."""
+        return None
+
+
+class Manifest(Built):
+    """``manifest.json`` of an image that a bake has made, here or on AWS."""
+
     root: Root = Field(description="the sealed root")
     disk: Disk = Field(description="the disk")
-    seconds: dict[str, float] = Field(description="stage of the bake → seconds")
+
+    @property
+    def root_bytes(self) -> int:
+        """Sum of the sizes of the files."""
+        return self.root.bytes
+
+
+class BuilderManifest(Built):
+    """``manifest.json`` of an image that an image builder of AppStream became: nobody ever sees its disk."""
+
+
+def model_of(body: bytes) -> type[Manifest] | type[BuilderManifest]:
+    """Return the model of a ``manifest.json``, by its destination.
+
+    Parameters
+    ----------
+    body:
+        What the file says; a broken one is of the usual model, which tells what is wrong with it.
+    """
+    try:
+        builder = json.loads(body)["inputs"]["destination"] == "builder"
+    except (ValueError, LookupError, TypeError):
+        builder = False
+    return BuilderManifest if builder else Manifest
 
 
 class Waiver(Strict):
@@ -229,5 +276,9 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-SCHEMAS: dict[str, type[Strict]] = {"manifest": Manifest, "proof": Proof}
+SCHEMAS: dict[str, type[Strict]] = {
+    "manifest": Manifest,
+    "builder-manifest": BuilderManifest,
+    "proof": Proof,
+}
 """Models whose JSON Schema is committed as ``kiln/schemas/<name>.schema.json``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import subprocess
@@ -275,9 +274,7 @@ def resolve(
         base_lock=lock.digest(),
         tools=versions,
     )
-    body = json.dumps(inputs.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(body.encode()).hexdigest()
-    return Resolved(name, image, inputs, digest, roles, lock, _git(), chosen.lent)
+    return Resolved(name, image, inputs, inputs.digest(), roles, lock, _git(), chosen.lent)
 
 
 def write_extra_vars(

@@ -1,4 +1,4 @@
-"""Pins: downloads that a role needs, each by URL, sha256 and size, in the role's own defaults.
+"""Pins: downloads by URL, sha256 and size, in the defaults of the role that needs them, or in kiln.toml.
 
 A role ``R`` lists them in the variable ``R_pins`` of ``defaults/main.yml``. The role downloads by that
 list and checks every byte; this module fills the list and tells when an address serves other bytes.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import json
 import os
 import tempfile
 import time
@@ -17,6 +18,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 from rich.console import Console
@@ -24,10 +26,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from kiln import __version__, paths
+from kiln import __version__, config, paths
 from kiln.errors import KilnError, RefusedError, UsageError
 from kiln.manifest import Strict
 from kiln.mistakes import suggest
+from kiln.slicer import Archives, System
 from scripts import yamledit
 
 SCHEMES = ("https", "http", "file")
@@ -211,13 +214,58 @@ def add(role: str, name: str, url: str | None) -> None:
     print(f"written to {file.path}")
 
 
-def check(role: str | None = None) -> None:
+def print_table(url: str) -> None:
+    """Download a file, and print the inline table that pins it in kiln.toml.
+
+    Parameters
+    ----------
+    url:
+        http, https or file.
+
+    Raises
+    ------
+    UsageError
+        The URL is of another kind.
+    KilnError
+        The download failed.
+    """
+    learned = learn(url)
+    print(f"{{ url = {json.dumps(url)}, sha256 = {json.dumps(learned.sha256)} }}")
+
+
+def of_images(config_path: Path | None) -> dict[str, list[Pin]]:
+    """Return what kiln.toml pins: image → its downloads of 3D Slicer.
+
+    Parameters
+    ----------
+    config_path:
+        kiln.toml, by default the checkout's.
+
+    Raises
+    ------
+    UsageError
+        It cannot be meant.
+    """
+    found: dict[str, list[Pin]] = {}
+    for image, settings in config.load(config_path).image.items():
+        for system in get_args(System):
+            archives: Archives | None = getattr(settings.slicer, system, None)
+            for name, pin in (vars(archives) if archives else {}).items():
+                found.setdefault(image, []).append(
+                    Pin(name=f"{system}.{name}", url=pin.url, sha256=pin.sha256)
+                )
+    return found
+
+
+def check(role: str | None = None, config_path: Path | None = None) -> None:
     """Download every pinned file again and compare.
 
     Parameters
     ----------
     role:
-        Only this role; None means every role with pins.
+        Only this role; None means every role with pins, and every image of kiln.toml.
+    config_path:
+        kiln.toml, by default the checkout's.
 
     Raises
     ------
@@ -229,8 +277,11 @@ def check(role: str | None = None) -> None:
     refused: list[str] = []
     failed: list[str] = []
     count = 0
-    for each in [role] if role else roles():
-        for pin in RoleFile(each).pins:
+    asked = {each: RoleFile(each).pins for each in ([role] if role else roles())}
+    if role is None:
+        asked |= {f"image.{image}": pins for image, pins in of_images(config_path).items()}
+    for each, pins in asked.items():
+        for pin in pins:
             count += 1
             label = f"{each} {pin.name}"
             try:
@@ -275,7 +326,8 @@ def compare(role: str, pin: Pin) -> str:
     if not pin.sha256:
         return f"not set; run: kiln pins add {role} {pin.name}{'' if pin.url else ' URL'}"
     found = learn(pin.url)
-    if found.sha256 == pin.sha256 and found.size == pin.size:
+    # kiln.toml has no sizes.
+    if found.sha256 == pin.sha256 and pin.size in (0, found.size):
         return ""
     return f"pinned {pin.sha256} ({pin.size} bytes), found {found.sha256} ({found.size} bytes) at {pin.url}"
 

@@ -17,14 +17,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from kiln import config, paths
 from kiln.errors import KilnError
 from kiln.manifest import sha256_file
-from kiln.slicer import FACTS, ROLE, preferences, variables
+from kiln.slicer import FACTS, ROLE, preferences
+from kiln.slicer import variables as pinned
 from scripts import cache, mirrors, proc
 
 STAND_IN = "tests.slicer.standin"
 """Program of the checkout that makes the stand-in; the bake side imports nothing of the tests."""
 
-_ARCHIVES = ("slicer", "slicer_extension")
-"""What it makes: the start of the role's variables, and the folder of the cache."""
+_ARCHIVES = {"slicer": "slicer", "slicer_extension": "extension"}
+"""Start of the role's variables, and folder of the cache → what the program calls the archive."""
 
 _BY_HAND = f"try it by hand: .venv/bin/python -m {STAND_IN} FOLDER"
 
@@ -45,6 +46,16 @@ class Choice:
     lent: dict[str, Path] = dataclasses.field(default_factory=dict)
 
 
+class Extension(BaseModel):
+    """The extension in :class:`Installed`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(min_length=1, description="name of its archive, or its own")
+    revision: str = Field(pattern=r"^\d+$", description="revision of Slicer that it was built for")
+    path: str = Field(pattern=r"^/", description="folder that its module lies in")
+
+
 class Installed(BaseModel):
     """What the role says in a root that it has installed there."""
 
@@ -54,7 +65,7 @@ class Installed(BaseModel):
     version: str = Field(pattern=r"^\d+(\.\d+)+$", description="release of 3D Slicer")
     revision: str = Field(pattern=r"^\d+$", description="number that its extensions are built for")
     home: str = Field(pattern=r"^/", description="folder that it lies in")
-    extension: str = Field(min_length=1, description="name of the extension's archive, without its suffix")
+    extension: Extension = Field(description="the extension MONAILabel")
 
 
 def installed(root: Path) -> Installed | None:
@@ -111,7 +122,7 @@ def choose(image: config.Image, roles: Sequence[str], say: Callable[[str], None]
     if ROLE not in roles:
         return Choice()
     if image.slicer is not None and image.slicer.linux is not None:
-        return Choice(variables(image.slicer, "linux"))
+        return Choice(pinned(image.slicer, "linux"))
     say("kiln.toml pins no 3D Slicer for Linux: a stand-in is baked, which the channel stable refuses")
     made, lent = _stand_in(say)
     return Choice(made | preferences(image.slicer), lent)
@@ -127,19 +138,19 @@ def _stand_in(say: Callable[[str], None]) -> tuple[dict[str, object], dict[str, 
             env={**os.environ, "PYTHONPATH": str(paths.ROOT)},
         )
         try:
-            said: dict[str, object] = json.loads(text)
-            made = {key: Path(folder) / Path(str(said[f"{key}_url"])).name for key in _ARCHIVES}
-            stated = {key: said[f"{key}_sha256"] for key in _ARCHIVES}
+            said = json.loads(text)
+            variables = {f"slicer_{key}": str(said[key]) for key in ("version", "revision")}
+            made = {role: Path(folder) / said[key] for role, key in _ARCHIVES.items()}
         except (ValueError, KeyError, TypeError) as error:
             raise KilnError(f"{what}: it did not say what it made: {error!r}", _BY_HAND) from None
         lent = {}
-        for key, path in made.items():
+        for role, path in made.items():
+            if not path.is_file():
+                raise KilnError(f"{what}: it did not make {path.name}", _BY_HAND)
             digest = sha256_file(path)
-            if digest != stated[key]:
-                raise KilnError(f"{what}: the sha256 of {path.name} is not what it says", _BY_HAND)
-            kept = paths.cache_dir() / key / f"{digest[:16]}.tar"
+            kept = paths.cache_dir() / role / f"{digest[:16]}.tar"
             if not cache.ready(kept, path.name, say):
                 cache.keep(path, kept)
             lent[path.name] = kept
-            said[f"{key}_url"] = f"file://{mirrors.INSIDE / path.name}"
-    return said, lent
+            variables |= {f"{role}_url": f"file://{mirrors.INSIDE / path.name}", f"{role}_sha256": digest}
+    return {"slicer_kind": "stand-in", **variables}, lent
