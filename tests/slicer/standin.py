@@ -6,13 +6,13 @@ same bytes whenever they are made, so that a bake's digest may cover them.
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import hashlib
 import importlib.metadata
 import io
 import json
 import re
-import sys
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -186,20 +186,18 @@ def variables(slicer: Made, of_slicer: Made, folder: str = "") -> dict[str, str]
     }
 
 
-def main(folder: Path) -> None:
+def main() -> None:
     """Write both archives into a folder, and print what they are as JSON."""
-    slicer, of_slicer = archive(folder), extension(folder)
-    print(
-        json.dumps(
-            {
-                "version": VERSION,
-                "revision": REVISION,
-                "slicer": slicer.path.name,
-                "extension": of_slicer.path.name,
-            }
-        )
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.slicer.standin")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--version", default=VERSION)
+    parser.add_argument("--revision", default=REVISION)
+    said = parser.parse_args()
+    slicer = archive(said.folder, said.version, said.revision)
+    of_slicer = extension(said.folder, said.version, said.revision)
+    made = {"version": said.version, "revision": said.revision}
+    print(json.dumps({**made, "slicer": slicer.path.name, "extension": of_slicer.path.name}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()
