@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import importlib.metadata
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from kiln import paths
-from kiln.appstream import Appstream
+from kiln import appstream, paths, slicer
+from kiln.appstream import Appstream, Builder
 from kiln.config import Image
 from kiln.errors import UsageError
-from kiln.manifest import sha256_file
+from kiln.manifest import Inputs, sha256_file
 
 ROLES = paths.ROOT / "ansible/roles"
+
+SYSTEMS: dict[str, slicer.System] = {"winrm": "windows", "ssh": "linux"}
+"""Way into a builder → what it runs."""
+
 _IGNORED = {"__pycache__", ".pytest_cache"}
 
 
@@ -42,36 +47,67 @@ def roles(playbook: Path) -> list[str]:
         raise UsageError(f"{playbook} is no playbook: {what}", "correct it, or name another one") from None
 
 
-def digest(image: Image, said: Appstream, base: str) -> str:
-    """Return the digest of everything that goes into an image of a builder.
+def variables(image: Image, said: Appstream, builder: Builder) -> dict[str, Any]:
+    """Return the variables that the playbook gets for its roles, and no other role's.
 
     Parameters
     ----------
-    image, said:
-        Its section of kiln.toml, and the part about AppStream.
+    image, said, builder:
+        Its section of kiln.toml, the part about AppStream, and the builder's.
+
+    Raises
+    ------
+    UsageError
+        The playbook is none, or kiln.toml does not say what a role needs.
+    """
+    system = SYSTEMS[builder.connect]
+    of_role: dict[str, Callable[[], dict[str, Any]]] = {
+        "slicer": lambda: slicer.variables(image.slicer, system),
+        "appstream": lambda: {"appstream_way": "builder", **appstream.variables(said)},
+    }
+    found = set(roles(image.playbook))
+    return {key: value for role, of in of_role.items() if role in found for key, value in of().items()}
+
+
+def resolve(image: Image, said: Appstream, builder: Builder, base: str) -> Inputs:
+    """Return everything that goes into an image of a builder.
+
+    Parameters
+    ----------
+    image, said, builder:
+        Its section of kiln.toml, the part about AppStream, and the builder's.
     base:
         Name of the AppStream image that the builder starts from.
 
     Returns
     -------
-    str
-        sha256, over the playbook, its roles, our modules of Ansible, the sections, the base.
+    Inputs
+        The playbook, its roles and our modules of Ansible; the variables and the sections; the base.
 
     Raises
     ------
     UsageError
-        The playbook is none.
+        The playbook is none, or kiln.toml does not say what a role needs.
     """
     found = [image.playbook, paths.ROOT / "ansible.cfg", *(paths.ROOT / "ansible/library").glob("*.py")]
     for role in roles(image.playbook):
         found += [p for p in (ROLES / role).rglob("*") if p.is_file() and not _IGNORED & set(p.parts)]
     files = {
         str(path.relative_to(paths.ROOT) if path.is_relative_to(paths.ROOT) else path.name): sha256_file(path)
-        for path in found
+        for path in sorted(set(found))
     }
-    settings: dict[str, Any] = image.model_dump(mode="json", exclude={"publish", "playbook", "template"})
-    body = {"files": files, "image": settings, "appstream": said.model_dump(mode="json"), "base": base}
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    # How the image is called and tested counts too: it is part of what AppStream keeps.
+    sections = {
+        "image": image.model_dump(mode="json", exclude={"publish", "playbook", "template", "appstream"}),
+        "appstream": said.model_dump(mode="json"),
+    }
+    return Inputs(
+        destination="builder",
+        files=files,
+        variables={**variables(image, said, builder), **sections},
+        base_lock=hashlib.sha256(base.encode()).hexdigest(),
+        tools={"ansible-core": importlib.metadata.version("ansible-core")},
+    )
 
 
 def version(of: str) -> str:

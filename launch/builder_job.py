@@ -13,12 +13,23 @@ from typing import Any
 from kiln import paths
 from kiln.appstream import Appstream, Builder
 from kiln.config import Config
-from launch import appstream_image, assistant, builder_host, builder_state, names, secret
+from kiln.manifest import Inputs
+from launch import (
+    appstream_image,
+    assistant,
+    builder_host,
+    builder_inputs,
+    builder_record,
+    builder_state,
+    names,
+    secret,
+)
 from launch.appstream import ask, tags
 from launch.assistant import UnreachedError
 from launch.builder_host import Host
 from launch.cloud import Cloud
 from launch.plan import Plan, Request, Say
+from launch.records import Records
 
 PROVISIONED = f"{names.PREFIX}provisioned"
 """On a builder: digest of the inputs that it was provisioned with."""
@@ -51,6 +62,8 @@ class Job:
         Whether the builder stays after a failure.
     reach:
         The way in.
+    inputs:
+        What the image is made of; None for a base image, which nobody provisions.
     """
 
     cloud: Cloud
@@ -65,6 +78,7 @@ class Job:
     version: str
     keep: bool
     reach: Reach
+    inputs: Inputs | None = None
 
     @property
     def result(self) -> str:
@@ -180,7 +194,7 @@ def provision(job: Job, say: Say) -> None:
         "kiln_image": job.image,
         "kiln_version": job.version,
         "kiln_input_digest": job.digest,
-        "kiln_applications": [each.model_dump(mode="json") for each in job.said.applications],
+        **builder_inputs.variables(image, job.said, job.builder),
     }
     with inside(job, say) as host:
         builder_host.provision(host, image.playbook, known, log, say)
@@ -203,9 +217,18 @@ def become_image(job: Job, say: Say) -> None:
     with inside(job, say) as host:
         assistant.catalogue(host, job.said.applications, say)
         assistant.default_profile(host)
+        _record(job, host, say)
         if not job.builder.prepared:
             assistant.leave(host)
         become(job.cloud, job.region, job.name, host, job.result, job.said, job.tags, say)
+
+
+def _record(job: Job, host: Host, say: Say) -> None:
+    """Check the builder and write the contract's files, before there is an image that has none."""
+    assert job.inputs is not None, "a plan of an image has its inputs"
+    playbook = job.config.select(job.image).playbook
+    store = Records(job.cloud, job.config)
+    builder_record.keep(store, host, job.image, job.version, job.inputs, builder_inputs.roles(playbook), say)
 
 
 def become(

@@ -33,6 +33,7 @@ from launch.builder_job import (
 from launch.cloud import Cloud
 from launch.import_source import judge_role
 from launch.plan import Plan, requests
+from launch.records import Records
 
 
 def described(config: Config, image: str) -> tuple[Appstream, Builder]:
@@ -77,7 +78,8 @@ def plan(
     said, builder = described(config, image)
     region = config.publication(image).regions[0]
     base = builder.base if builder.prepared else builder_seed.base_name(config, image, builder)
-    digest = builder_inputs.digest(config.select(image), said, base)
+    inputs = builder_inputs.resolve(config.select(image), said, builder, base)
+    digest = inputs.digest()
     made = Plan(
         f"kiln builder run {image}" + (" --keep" if keep else ""), f"AppStream image of {image} in {region}"
     )
@@ -94,6 +96,7 @@ def plan(
         builder_inputs.version(digest),
         keep,
         reach,
+        inputs,
     )
     there = builder_state.find(cloud, region, job.name)
     marks = tags(cloud, region, there["Arn"]) if there else {}
@@ -223,7 +226,8 @@ def _whole(made: Plan, job: Job, there: dict[str, Any] | None, marks: dict[str, 
         )
     count = len(job.said.applications)
     does = f"put {count} application{'s' * (count != 1)} into its catalogue, let it become {job.result}"
-    step(made, job, "catalogue", does, starting, become_image)
+    writing = Records(job.cloud, job.config).writing
+    step(made, job, "catalogue", f"check it, record it, {does}", (*starting, *writing), become_image)
     does = f"wait until AppStream image {job.result} is AVAILABLE, and read its tags back"
     step(made, job, "image", does, requests("appstream", region, "TagResource"), finish)
     delete(made, job)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kiln.manifest import Facts, Manifest
+from kiln.manifest import Built, Facts
 
 SHOWN = 6
 """Names that a line for people has before it says how many more there are; ``--json`` has them all."""
@@ -34,7 +34,7 @@ _SINGLE: dict[str, Callable[[Facts], str | None]] = {
 }
 """Facts that are told one by one."""
 
-_MANY: dict[str, Callable[[Manifest], Mapping[str, str]]] = {
+_MANY: dict[str, Callable[[Built], Mapping[str, str]]] = {
     "packages": lambda manifest: manifest.facts.packages,
     "python packages": lambda manifest: manifest.facts.distributions,
     "our files": lambda manifest: manifest.inputs.files,
@@ -53,12 +53,12 @@ class Contents:
     many:
         Name of a set → name in it → before and after.
     bytes:
-        Of the root, before and after.
+        Of the root, before and after; None where nobody could see it.
     """
 
     facts: dict[str, Pair]
     many: dict[str, dict[str, Pair]]
-    bytes: tuple[int, int]
+    bytes: tuple[int | None, int | None]
 
     def lines(self) -> list[str]:
         """Return it for people: a line for each fact and each set that differs."""
@@ -72,7 +72,7 @@ class Contents:
             told = [f"{len(keys)} {kind} ({_few(keys, pairs)})" for kind, keys in kinds if keys]
             lines.append(f"{name}: {', '.join(told)}")
         old_size, new_size = self.bytes
-        if old_size != new_size:
+        if old_size is not None and new_size is not None and old_size != new_size:
             lines.append(f"root {old_size / 1e9:.2f} GB → {new_size / 1e9:.2f} GB")
         return lines or ["the same packages, files and facts"]
 
@@ -101,7 +101,7 @@ def _few(keys: list[str], pairs: Mapping[str, Pair]) -> str:
     return ", ".join(told) + (f" and {rest} more" if rest else "")
 
 
-def compare(before: Manifest, after: Manifest) -> Contents:
+def compare(before: Built, after: Built) -> Contents:
     """Compare two versions.
 
     Parameters
@@ -121,7 +121,7 @@ def compare(before: Manifest, after: Manifest) -> Contents:
     return Contents(
         {name: pair for name, pair in single.items() if pair[0] != pair[1]},
         {name: pairs for name, pairs in many.items() if pairs},
-        (before.root.bytes, after.root.bytes),
+        (before.root_bytes, after.root_bytes),
     )
 
 

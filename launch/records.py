@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from kiln.config import Config
 from kiln.errors import KilnError
-from kiln.manifest import Manifest, Proof, Strict
+from kiln.manifest import Built, Proof, Strict, model_of
 from launch.cloud import Cloud
 from launch.plan import Request, requests
 from launch.trouble import AGAIN, code, told
@@ -387,9 +387,11 @@ class Records:
         """List the versions of an image that have records, oldest first."""
         return self.folders(self.key("images", image) + "/")
 
-    def manifest(self, image: str, version: str) -> Manifest | None:
-        """Return the manifest of a published version."""
-        return self.read(self.version_key(image, version, MANIFEST), Manifest)
+    def manifest(self, image: str, version: str) -> Built | None:
+        """Return the manifest of a published version, however that was made."""
+        key = self.version_key(image, version, MANIFEST)
+        body = self.get(key)
+        return None if body is None else self.parsed(key, body, model_of(body))
 
     def manifest_digest(self, image: str, version: str) -> str | None:
         """Return the sha256 of the bytes of a manifest, which proofs and tags name."""

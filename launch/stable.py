@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import date
 
 from kiln.config import Config
-from kiln.manifest import Check, Manifest, Proof
+from kiln.manifest import Built, Check, Proof, model_of
 from launch.plan import Refusal
 from launch.records import MANIFEST, PROOF, Records
 
@@ -49,7 +49,7 @@ def judge(records: Records, config: Config, image: str, version: str, today: dat
     if body is None:
         hint = f"publish it: kiln publish {name}"
         return [Refusal("manifest-missing", f"there is no manifest of {name} among the records", hint)]
-    manifest = records.parsed(records.version_key(image, version, MANIFEST), body, Manifest)
+    manifest = records.parsed(records.version_key(image, version, MANIFEST), body, model_of(body))
     found = list(_facts(name, manifest))
     if not records.has_sbom(image, version):
         hint = f"kiln bake makes it and kiln publish {name} brings it"
@@ -71,7 +71,7 @@ def judge(records: Records, config: Config, image: str, version: str, today: dat
     return [*found, *_checks(proof, config, today)]
 
 
-def _facts(name: str, manifest: Manifest) -> Iterator[Refusal]:
+def _facts(name: str, manifest: Built) -> Iterator[Refusal]:
     for (fact, value), hint in FACTS.items():
         if getattr(manifest.facts, fact) == value:
             yield Refusal(f"{fact}-{value}", f"{name} has {fact}: {value}", hint)
