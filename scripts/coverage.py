@@ -19,8 +19,8 @@ from kiln.manifest import sha256_file
 
 PLUGIN = "kiln_coverage"
 
-WINDOWS: tuple[str, ...] = ()
-"""Files that only a Windows host executes, as patterns below ``ansible/roles``."""
+WINDOWS: tuple[str, ...] = ("appstream/tasks/windows*", "slicer/tasks/windows*")
+"""Files that only a Windows host executes, as patterns below ``ansible/roles``: tests/windows rehearses them."""
 
 FORGOTTEN_AFTER = 3600.0
 """Seconds after which a run's notes are removed when every file they speak of has changed since."""
@@ -101,8 +101,8 @@ def environment(into: Path | None = None) -> dict[str, str]:
     }
 
 
-def tasks(at: Path) -> list[Task]:
-    """Return every task and handler of the roles, Windows-only files apart.
+def tasks(at: Path, windows: bool = False) -> list[Task]:
+    """Return every task and handler of the roles, those of Windows-only files apart.
 
     What a block holds counts, not the block; an import or include only leads to tasks, and a meta task is
     Ansible's own.
@@ -111,6 +111,8 @@ def tasks(at: Path) -> list[Task]:
     ----------
     at:
         The folder of the roles.
+    windows:
+        Whether those of the Windows-only files are wanted, and no others.
 
     Returns
     -------
@@ -125,7 +127,7 @@ def tasks(at: Path) -> list[Task]:
     found: list[Task] = []
     for path in sorted(p for kind in ("tasks", "handlers") for p in at.glob(f"*/{kind}/**/*.y*ml")):
         file = path.relative_to(at).as_posix()
-        if any(fnmatch.fnmatch(file, pattern) for pattern in WINDOWS):
+        if any(fnmatch.fnmatch(file, pattern) for pattern in WINDOWS) != windows:
             continue
         try:
             document = yaml.compose(path.read_text(encoding="utf-8"))

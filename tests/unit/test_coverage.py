@@ -162,6 +162,8 @@ def test_files_for_windows_stand_apart(played: Path, monkeypatch: pytest.MonkeyP
     assert {task.file for task in coverage.tasks(played / "roles")} == {
         "planted/handlers/main.yml", "planted/tasks/included.yml",
     }  # fmt: skip
+    apart = coverage.tasks(played / "roles", windows=True)
+    assert {task.file for task in apart} == {"planted/tasks/main.yml"}
 
 
 def test_every_pattern_for_windows_matches_a_file() -> None:

@@ -1,4 +1,4 @@
-"""What the host that stands in for Windows answers to a module: what it would have done, in the shape of its RETURN."""
+"""What the host answers to a module: what that would have done on Windows, in the shape of its RETURN."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def win_find(machine: Machine, given: Given) -> Answer:
             if (given.get("recurse") or not deep) and any(
                 fnmatch(ntpath.basename(name), pattern.lower()) for pattern in patterns
             ):
-                found.append({"path": name, "filename": ntpath.basename(name), "exists": True, "isdir": False})
+                found.append(
+                    {"path": name, "filename": ntpath.basename(name), "exists": True, "isdir": False}
+                )
     return {"changed": False, "files": found, "matched": len(found), "examined": len(found)}
 
 
@@ -82,7 +84,9 @@ def win_get_url(machine: Machine, given: Given) -> Answer:
         return {"changed": False, "dest": dest, "url": url, "status_code": 200, "msg": "OK"}
     content = machine.served(url)
     if content is None:
-        raise RefusedError(f"Error downloading '{url}' to '{dest}': the remote server returned (404) Not Found.")
+        raise RefusedError(
+            f"Error downloading '{url}' to '{dest}': the remote server returned (404) Not Found."
+        )
     got = hashlib.new(algorithm, content).hexdigest()
     if wanted and got != wanted:
         raise RefusedError(f"The checksum for {url} did not match '{wanted}', it was '{got}'")
@@ -107,7 +111,9 @@ def win_package(machine: Machine, given: Given) -> Answer:
         arguments = " ".join(f'"{part}"' if " " in part else part for part in arguments)
     code, out, err = programs.installer(machine, content, arguments)
     if code not in (given.get("expected_return_code") or [0, 3010]):
-        raise RefusedError(f"unexpected rc from '{path} {arguments}': see rc, stdout, and stderr: {code} {out}{err}")
+        raise RefusedError(
+            f"unexpected rc from '{path} {arguments}': see rc, stdout, and stderr: {code} {out}{err}"
+        )
     return {"changed": True, "reboot_required": code == 3010, "rc": code}
 
 
@@ -119,7 +125,13 @@ def win_command(machine: Machine, given: Given) -> Answer:
     for name, skip in (("creates", True), ("removes", False)):
         path = given.get(name)
         if path and (machine.read(path) is not None or machine.is_folder(path)) == skip:
-            return {**known, "changed": False, "rc": 0, "stdout": f"skipped, since {path} {name}", "stderr": ""}
+            return {
+                **known,
+                "changed": False,
+                "rc": 0,
+                "stdout": f"skipped, since {path} {name}",
+                "stderr": "",
+            }
     done = programs.run(machine, line, words)
     if done is None:
         raise RefusedError(f"CreateProcess() failed: The system cannot find the file specified: {words[0]}")
@@ -163,7 +175,9 @@ def _differing(machine: Machine, given: Given) -> list[Any]:
     found = []
     for each in given["files"]:
         there = machine.read(ntpath.join(given["dest"], each["dest"]))
-        if there is None or (given.get("force", True) and hashlib.sha1(there).hexdigest() != each["checksum"]):
+        if there is None or (
+            given.get("force", True) and hashlib.sha1(there).hexdigest() != each["checksum"]
+        ):
             found.append(each)
     return found
 
@@ -190,7 +204,7 @@ def win_regedit(machine: Machine, given: Given) -> Answer:
         return {"changed": there is not None, "data_changed": False, "data_type_changed": False}
     kind = KINDS[given.get("type") or "string"]
     data = given.get("data")
-    value = {"type": kind, "value": int(data) if kind == "REG_DWORD" else data}
+    value = {"type": kind, "value": int(str(data)) if kind == "REG_DWORD" else data}
     machine.state["registry"][name] = value
     return {
         "changed": there != value,
@@ -259,7 +273,13 @@ def async_status(machine: Machine, given: Given) -> Answer:
     if given.get("mode") == "cleanup":
         return {"changed": False, "erased": f"C:\\Users\\Administrator\\.ansible_async\\{given['jid']}"}
     said: Answer = machine.state["jobs"][given["jid"]]
-    return {**said, "finished": 1, "started": 1, "ansible_job_id": given["jid"], "stdout": said.get("stdout", "")}
+    return {
+        **said,
+        "finished": 1,
+        "started": 1,
+        "ansible_job_id": given["jid"],
+        "stdout": said.get("stdout", ""),
+    }
 
 
 def win_updates(machine: Machine, given: Given) -> Answer:
@@ -367,7 +387,7 @@ REMOVE = re.compile(r"Remove-Item '([^']+)' -Force -Recurse;")
 
 
 def script(machine: Machine, text: str) -> str | None:
-    """Answer a script of Ansible's own: the end of a task, or one of win_reboot's; None where it is another."""
+    """Answer a script of Ansible's own, the end of a task or win_reboot's; None where it is another."""
     if removed := REMOVE.search(text):
         machine.remove(removed[1])
         return ""

@@ -1,4 +1,4 @@
-"""What the host downloads in a rehearsal: an installer, an extension and a driver that stand for the real ones."""
+"""What the host downloads in a rehearsal: what stands for the installer, the extension and the driver."""
 
 from __future__ import annotations
 

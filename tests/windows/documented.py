@@ -14,6 +14,8 @@ from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+import ansible
+
 INTERNAL: dict[str, frozenset[str]] = {
     "ansible.windows.win_copy": frozenset(
         {"_copy_mode", "_original_basename", "files", "directories", "symlinks"}
@@ -101,6 +103,28 @@ class Module:
         validator = ArgumentSpecValidator(_specification(self.options), **relations(self.name))
         return [str(each) for each in validator.validate(given).error_messages]
 
+    def judge(self, name: str, value: Any, templated: bool = False) -> str:
+        """What is wrong with one argument of a task, empty where nothing is.
+
+        Parameters
+        ----------
+        name:
+            Of the argument.
+        value:
+            As it stands in the task.
+        templated:
+            Whether its value is only known when the task runs.
+        """
+        aliases = {alias: each for each, said in self.options.items() for alias in said.get("aliases") or ()}
+        option = aliases.get(name, name)
+        if option not in self.options:
+            return f"{self.name} documents no argument {name}"
+        if templated:
+            return ""
+        alone = {option: {**self.options[option], "required": False}}
+        validator = ArgumentSpecValidator(_specification(alone))
+        return "; ".join(validator.validate({option: value}).error_messages)
+
     def misshapen(self, answer: Mapping[str, Any]) -> list[str]:
         """What of an answer the module does not document, a line each."""
         found = []
@@ -170,11 +194,10 @@ def _array(text: str, start: int) -> list[Any]:
 
 def source(name: str) -> Path | None:
     """Return the file of a module's PowerShell, None where it has none of its own."""
-    import ansible_collections
-
-    path = Path(next(iter(ansible_collections.__path__))) / "/".join(
-        [*name.split(".")[:2], "plugins/modules", f"{name.rpartition('.')[2]}.ps1"]
-    )
+    # By Ansible's own place: within it, ansible_collections is a package that lies nowhere.
+    space, collection, module = name.split(".", 2)
+    path = Path(ansible.__file__).parents[1] / "ansible_collections" / space / collection
+    path = path / "plugins/modules" / f"{module}.ps1"
     return path if path.is_file() else None
 
 
@@ -206,7 +229,7 @@ def modules(names: frozenset[str]) -> dict[str, Module]:
 
 
 def keep(folder: Path, names: frozenset[str]) -> None:
-    """Keep what ansible-doc says in a folder: a connection lives for one task, and ansible-doc takes a second."""
+    """Keep what ansible-doc says in a folder: it takes a second, and a connection lives for one task."""
     path = folder / "documented.json"
     if not path.exists():
         known = modules(names)

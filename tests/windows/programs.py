@@ -1,7 +1,7 @@
-"""The programs of the Windows host that a playbook calls: what each would leave behind, and how it would err.
+"""The programs of the Windows host that a playbook calls: what each would leave, and how it would err.
 
-They are as strict as what they stand for where that is known to bite: an NSIS installer takes ``/D=`` unquoted,
-as the last of its arguments, and installs for one user where it finds none.
+They are as strict as what they stand for where that is known to bite: an NSIS installer takes ``/D=`` without
+quotes, as the last of its arguments, and installs for one user where it finds none.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import zipfile
 from collections.abc import Callable, Mapping
 from io import BytesIO
+from itertools import pairwise
 from typing import Any
 
 from kiln import paths
@@ -94,7 +95,7 @@ def slicer(machine: Machine, words: list[str]) -> Done:
 
 def options(words: list[str]) -> dict[str, str]:
     """Return the options of a command line that have a value."""
-    return {name: value for name, value in zip(words, words[1:], strict=False) if name.startswith("--")}
+    return {name: value for name, value in pairwise(words) if name.startswith("--")}
 
 
 def ec2launch(machine: Machine, words: list[str]) -> Done:

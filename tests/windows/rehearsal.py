@@ -25,7 +25,7 @@ TALK: dict[str, tuple[str, frozenset[Any]]] = {
     "ansible.windows.win_updates": ("_operation", frozenset({"poll", "cancel"})),
     "ansible.windows.async_status": ("mode", frozenset({"status", "cleanup"})),
 }
-"""Calls of Ansible and of a collection's action plugin to their own modules: no task of ours says what is in them."""
+"""Calls of Ansible and of action plugins to their own modules: no task of ours says what is in them."""
 
 
 class Trouble(enum.StrEnum):
@@ -127,8 +127,8 @@ class Ran:
     action:
         Its module, with its collection.
     calls:
-        Modules with their arguments as they arrived at the host, in order; of a task that has none to do there,
-        the arguments that it has.
+        Modules with their arguments as they arrived at the host, in order; of a task that has nothing to do
+        there, the arguments that it has.
     how:
         Ends of it: ok, changed, failed, ignored, unreachable, skipped.
     said:
@@ -258,9 +258,7 @@ def _ran(notes: Notes) -> Iterator[Ran]:
     calls, ends = list(notes.lines("calls")), list(notes.lines("ends"))
     for task in notes.lines("tasks"):
         arrived = tuple(
-            {each["module"]: _told(each)}
-            for each in calls
-            if each["uid"] == task["uid"] and not _talk(each)
+            {each["module"]: _told(each)} for each in calls if each["uid"] == task["uid"] and not _talk(each)
         )
         # Updates come in rounds that ask the same.
         arrived = tuple(each for n, each in enumerate(arrived) if n == 0 or each != arrived[n - 1])

@@ -1,7 +1,7 @@
 """What Ansible sends to a Windows host: the script it runs there, and a module's arguments as they arrive.
 
-A module is a manifest on the standard input of a bootstrap script, which ends its own part with a line of four
-null bytes (ansible-core 2.19, ``executor/powershell/module_manifest.py``).
+A module is a manifest on the standard input of a bootstrap script, whose own part ends with a line of
+four null bytes (ansible-core 2.19, ``executor/powershell/module_manifest.py``).
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ def call(data: bytes) -> Call:
         name, params = next(iter(actions.items()))
         return Call(name, params, {})
     module = actions["module_wrapper.ps1"]
-    given = next((v["Value"] for v in module.get("Variables", []) if v["Name"] == "complex_args"), {})
+    given: dict[str, Any] = next(
+        (v["Value"] for v in module.get("Variables", []) if v["Name"] == "complex_args"), {}
+    )
     watchdog = actions.get("async_watchdog.ps1")
     return Call(
         _short(module["Script"].removesuffix(".ps1")),

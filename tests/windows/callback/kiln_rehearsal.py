@@ -24,7 +24,7 @@ DOCUMENTATION = """
 """
 
 
-class CallbackModule(CallbackBase):
+class CallbackModule(CallbackBase):  # type: ignore[misc]
     """Appends as it goes."""
 
     CALLBACK_VERSION = 2.0
@@ -37,7 +37,9 @@ class CallbackModule(CallbackBase):
         self._notes = Notes.of_environment()
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
-        self._notes.starts(task._uuid, task.get_path(), task.get_name().strip(), task.resolved_action, task.args)
+        self._notes.starts(
+            task._uuid, task.get_path(), task.get_name().strip(), task.resolved_action, task.args
+        )
 
     def v2_playbook_on_handler_task_start(self, task: Any) -> None:
         self.v2_playbook_on_task_start(task, False)

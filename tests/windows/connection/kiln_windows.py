@@ -1,4 +1,4 @@
-"""A connection to a host that stands in for Windows: it keeps what arrives, and answers as the modules document.
+"""A connection to a host that stands in for Windows: it keeps what arrives, and answers as modules document.
 
 The host lies in the folder that ``kiln_windows_folder`` names; ``tests/windows/rehearsal.py`` reads it.
 """
@@ -36,7 +36,7 @@ DOCUMENTATION = """
 TEMPORARY = "C:\\Users\\Administrator\\AppData\\Local\\Temp"
 
 
-class Connection(ConnectionBase):
+class Connection(ConnectionBase):  # type: ignore[misc]
     """What psrp and winrm are to Ansible, without a Windows behind it."""
 
     transport = "kiln_windows"
@@ -70,11 +70,14 @@ class Connection(ConnectionBase):
         try:
             if in_data:
                 return self._call(machine, wire.call(in_data))
-            said = answers.script(machine, wire.script(cmd))
+            text = wire.script(cmd)
+            if answers.SHUTDOWN.search(text) and self._plans(Trouble.FAILS):
+                return 1, b'{"rc": 5, "stdout": "", "stderr": "Access is denied.(5)"}', b""
+            said = answers.script(machine, text)
         finally:
             machine.save()
         if said is None:
-            raise AnsibleError(f"the host that stands in for Windows knows no such script: {wire.script(cmd)}")
+            raise AnsibleError(f"the host that stands in for Windows knows no such script: {text}")
         return 0, said.encode(), b""
 
     def put_file(self, in_path: str, out_path: str) -> None:
@@ -95,6 +98,9 @@ class Connection(ConnectionBase):
             machine.save()
             raise AnsibleConnectionFailure("the host starts again")
         return machine
+
+    def _plans(self, trouble: Trouble) -> bool:
+        return Notes(self._folder).trouble(self._task) is trouble
 
     def _call(self, machine: Machine, call: wire.Call) -> tuple[int, bytes, bytes]:
         if not call.is_module:
