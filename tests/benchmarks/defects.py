@@ -1,6 +1,6 @@
 """proof.defects_planted, _caught, _recorded and proof.checks_without_defect: every row of tests/defects.
 
-``python -m tests.benchmarks.defects``, on the latest proven image. A row is caught when the checks that it
+``python -m tests.benchmarks.defects``, on the latest proven images. A row is caught when the checks that it
 names fail with its words, and no other check does. Each is planted by itself, but for those of the one guest.
 Planted is what was done to a root, a container, a guest or a file; a recorded row only edits what a guest
 would answer, and is counted apart.
@@ -67,9 +67,9 @@ def running(root: Path, work: Path) -> Iterator[tuple[Row, str]]:
     yield from judged
 
 
-def static(root: Path, work: Path) -> Iterator[tuple[Row, str]]:
-    """Plant in layers over the root."""
-    for run in campaign.runs(root, work, whole=True):
+def static(work: Path) -> Iterator[tuple[Row, str]]:
+    """Plant in layers over the root of each image."""
+    for run in campaign.every_run(work, whole=True):
         for row in run.planted:
             yield row, run.verdict(row)
 
@@ -90,7 +90,7 @@ def main() -> None:
                 ("files", files(work / "files")),
                 ("booted", booted(root, work)),
                 ("running", running(root, work / "running")),
-                ("static", static(root, work / "static")),
+                ("static", static(work / "static")),
             ):
                 with progress.stage(stage):
                     seen[stage] = []

@@ -19,6 +19,10 @@ from tests.defects import rows
 from tests.defects.defect import Defect, wrong
 
 IMAGE = "monai-label"
+"""The image whose rows boot a guest, too."""
+
+IMAGES = (IMAGE, "slicer")
+"""Every image with rows; those of a role are planted in the first image that has it."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,24 @@ def name_of(check: Check) -> str:
     return check.id.partition("[")[0]
 
 
-def sealed_root() -> Path:
-    """The root of the proven image, or the one that KILN_ROOT names."""
-    if named := os.environ.get("KILN_ROOT"):
+def sealed_root(image: str = IMAGE) -> Path:
+    """The root of the proven image, or the one that KILN_ROOT names, for slicer KILN_ROOT_SLICER."""
+    variable = "KILN_ROOT" if image == IMAGE else f"KILN_ROOT_{image.upper()}"
+    if named := os.environ.get(variable):
         return Path(named).resolve()
-    latest = paths.build_dir() / IMAGE / "latest"
-    assert latest.exists(), "there is no proven image: run make bake"
+    latest = paths.build_dir() / image / "latest"
+    assert latest.exists(), f"there is no proven image {image}: run kiln bake {image}"
     return latest.resolve() / "root"
+
+
+def images() -> dict[Path, list[str]]:
+    """Root of each image → those of its roles that no image before it has."""
+    found: dict[Path, list[str]] = {}
+    for image in IMAGES:
+        root = sealed_root(image)
+        known = {role for roles_ in found.values() for role in roles_}
+        found[root] = [role for role in roles(root) if role not in known]
+    return found
 
 
 def roles(root: Path) -> list[str]:
@@ -112,15 +127,21 @@ def check(root: Path, planted: Sequence[Defect], folder: Path) -> Run:
     found = checks.run(
         "static", roles(root), folder / "junit.xml", folder / "log",
         env={"KILN_ROOT": merged, "KILN_VERSION": root.parent.name,
-             "KILN_DEMAND": config.load().demand(IMAGE).model_dump_json()},
+             "KILN_DEMAND": config.load().demand(versions.read(root.parent).image).model_dump_json()},
         wrap=layer.command(root, place, []),
     )  # fmt: skip
     return Run(tuple(planted), tuple(found))
 
 
-def runs(root: Path, folder: Path, *, whole: bool) -> Iterator[Run]:
-    """Plant all rows of the image's roles, apart from each other or in a few groups, and check each root."""
-    asked = roles(root)
+def every_run(folder: Path, *, whole: bool) -> Iterator[Run]:
+    """Plant every row in its image, apart from each other or in a few groups, and check each root."""
+    for number, (root, asked) in enumerate(images().items()):
+        yield from runs(root, asked, folder / f"image-{number}", whole=whole)
+
+
+def runs(root: Path, asked: Sequence[str], folder: Path, *, whole: bool) -> Iterator[Run]:
+    """Plant all rows of some roles of an image, and check each root."""
+    folder.mkdir(parents=True, exist_ok=True)
     table = [row for role in asked for row in getattr(rows.ROLES.get(role), "STATIC", [])]
     together = [(row,) for row in table] if whole else groups(table, touched(root, table, folder))
 
