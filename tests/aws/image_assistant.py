@@ -1,7 +1,8 @@
 """A stand-in for AWS's Image Assistant: the same operations, answers and exit codes, as the guide has them.
 
 Its catalogue is a file. An image that is to be made is asked of the emulator, since on AWS it is the
-builder's agent that does so. Run as a program; see :class:`tests.aws.builder_local.Local`.
+builder's agent that does so; without an emulator it is noted in the file. Run as a program; see
+:class:`tests.aws.builder_local.Local` and ``molecule/appstream``.
 """
 
 from __future__ import annotations
@@ -77,8 +78,9 @@ def main() -> NoReturn:
             answer(1, "Unable to add more than 50 apps to the catalog.")
         if given.name in names:
             answer(1, "Name is not unique")
-        if not Path(given.absolute_app_path).is_file():
-            answer(1, "File not found (absolute-app-path)")
+        for argument in ("absolute_app_path", "absolute_icon_path"):
+            if (named := getattr(given, argument)) and not Path(named).is_file():
+                answer(1, f"File not found ({argument.replace('_', '-')})")
         if given.working_directory and not Path(given.working_directory).is_dir():
             answer(1, "Directory not found (working-directory)")
         if given.absolute_manifest_path and not Path(given.absolute_manifest_path).is_file():
@@ -108,6 +110,15 @@ def unquoted(text: str) -> str:
 def create_image(given: argparse.Namespace, kept: dict[str, Any]) -> dict[str, Any]:
     if len(given.tags) % 2:
         answer(1, "Invalid value (tags)")
+    tags = dict(zip(given.tags[::2], given.tags[1::2], strict=True))
+    if "ASSISTANT_EMULATOR" not in os.environ:
+        images = kept.setdefault("images", [])
+        if given.name in [each["name"] for each in images]:
+            return {"status": 1, "message": "An image with the given name already exists"}
+        if not given.dry_run:
+            images.append({"name": given.name, "tags": tags})
+            Path(os.environ["ASSISTANT_STATE"]).write_text(json.dumps(kept))
+        return {"status": 0, "message": "Success"}
     asked = {
         "account": os.environ["ASSISTANT_ACCOUNT"],
         "region": os.environ["ASSISTANT_REGION"],
@@ -116,7 +127,7 @@ def create_image(given: argparse.Namespace, kept: dict[str, Any]) -> dict[str, A
         "applications": kept["applications"],
         "description": given.description,
         "display_name": given.display_name,
-        "tags": dict(zip(given.tags[::2], given.tags[1::2], strict=True)),
+        "tags": tags,
         "use_latest_agent_version": bool(given.use_latest_agent_version),
         "dry_run": given.dry_run,
         "fails": kept.get("image_fails", ""),

@@ -87,6 +87,41 @@ def write(path: Path, *, appstream: str = "", target: str = "", playbook: Path |
     return configuration.load(path)
 
 
+def write_built(
+    kiln_toml: Path, ground: Ground, *, builder: str = "prepared = true\n", playbook: str = PLAYBOOK
+) -> Config:
+    """Write a kiln.toml whose slicer is made on an image builder, which is a folder of this machine.
+
+    Parameters
+    ----------
+    kiln_toml:
+        Where; the playbook and what it names lie beside it.
+    ground:
+        What the account has.
+    builder:
+        More keys of ``[image.slicer.appstream.builder]``.
+    playbook:
+        What is run on it.
+    """
+    folder = kiln_toml.parent
+    (folder / "slicer.yml").write_text(playbook)
+    (folder / "Slicer").write_text("#!/bin/sh\n")
+    said = f"""display_name = "3D Slicer"
+[[image.slicer.appstream.applications]]
+name = "slicer"
+path = "{folder / "Slicer"}"
+display_name = "3D Slicer"
+launch_parameters = "--no-splash"
+[image.slicer.appstream.builder]
+base = "{NATIVE}"
+subnet = "{ground.subnets[0]}"
+security_groups = ["{ground.security_group}"]
+connect = "ssh"
+secret = "env:KILN_TEST_SECRET"
+{builder}"""
+    return write(kiln_toml, appstream=said, playbook=folder / "slicer.yml")
+
+
 def import_role(client: Clients, service: str = "appstream.amazonaws.com", *, may: bool = True) -> str:
     """Make the role by which AppStream reads an AMI."""
     iam = client("iam")

@@ -19,32 +19,10 @@ from launch.execute import carry_out
 from launch.plan import Plan
 from tests.aws import streaming
 from tests.aws.builder_local import Local
-from tests.aws.streaming import NATIVE, PLAYBOOK, Ground, sent
+from tests.aws.streaming import PLAYBOOK, Ground, sent
 from tests.emulator.handle import Emulator
 
 Clients = Callable[..., Any]
-
-
-def written(
-    kiln_toml: Path, ground: Ground, *, builder: str = "prepared = true\n", playbook: str = PLAYBOOK
-) -> Config:
-    folder = kiln_toml.parent
-    (folder / "slicer.yml").write_text(playbook)
-    (folder / "Slicer").write_text("#!/bin/sh\n")
-    said = f"""display_name = "3D Slicer"
-[[image.slicer.appstream.applications]]
-name = "slicer"
-path = "{folder / "Slicer"}"
-display_name = "3D Slicer"
-launch_parameters = "--no-splash"
-[image.slicer.appstream.builder]
-base = "{NATIVE}"
-subnet = "{ground.subnets[0]}"
-security_groups = ["{ground.security_group}"]
-connect = "ssh"
-secret = "env:KILN_TEST_SECRET"
-{builder}"""
-    return streaming.write(kiln_toml, appstream=said, playbook=folder / "slicer.yml")
 
 
 @pytest.fixture
@@ -58,7 +36,7 @@ def ground(client: Clients, emulator: Emulator) -> Ground:
 def config(kiln_toml: Path, ground: Ground, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Config:
     monkeypatch.setenv("KILN_TEST_SECRET", "a key")
     monkeypatch.setenv("KILN_CACHE", str(tmp_path / "cache"))
-    return written(kiln_toml, ground)
+    return streaming.write_built(kiln_toml, ground)
 
 
 @pytest.fixture
@@ -130,7 +108,7 @@ def test_lost_answers_make_nothing_twice_and_copies_go_to_the_other_regions(
     ground: Ground,
     host: Local,
 ) -> None:
-    written(kiln_toml, ground)
+    streaming.write_built(kiln_toml, ground)
     text = kiln_toml.read_text()
     before, _, after = text.partition("[image.slicer.publish]")
     after = after.replace('["us-east-1"]', '["us-east-1", "eu-west-1"]', 1)
@@ -178,14 +156,16 @@ def test_a_run_that_is_killed_after_any_step_goes_on_where_it_was(
 def test_no_builder_is_left_after_a_failure_unless_it_is_to_be_kept(
     cloud: Cloud, kiln_toml: Path, config: Config, client: Clients, ground: Ground, host: Local
 ) -> None:
-    broken = written(kiln_toml, ground, playbook=PLAYBOOK.replace("{{ kiln_version }}", "{{ nobody }}"))
+    broken = streaming.write_built(
+        kiln_toml, ground, playbook=PLAYBOOK.replace("{{ kiln_version }}", "{{ nobody }}")
+    )
     with pytest.raises(KilnError) as failed:
         carry_out(planned(cloud, broken, host), cloud)
     assert "slicer.yml failed on the builder" in failed.value.what and "nobody" in failed.value.what
     assert "\n" not in failed.value.what and str(paths.cache_dir()) in failed.value.hint
     assert builders(client) == [] and images(client) == []
 
-    config = written(kiln_toml, ground)
+    config = streaming.write_built(kiln_toml, ground)
     host.tell(fails={"add-application": [1, "File not found (absolute-app-path)"]})
     with pytest.raises(KilnError, match="File not found"):
         carry_out(planned(cloud, config, host, keep=True), cloud)
@@ -202,7 +182,7 @@ def test_no_builder_is_left_after_a_failure_unless_it_is_to_be_kept(
 def test_a_builder_that_cannot_start_is_explained_and_removed(
     cloud: Cloud, kiln_toml: Path, config: Config, client: Clients, ground: Ground, host: Local
 ) -> None:
-    wrong = written(kiln_toml, ground)
+    wrong = streaming.write_built(kiln_toml, ground)
     said = wrong.image["slicer"].appstream
     assert said is not None and said.builder is not None
     builder = said.builder.model_copy(update={"security_groups": ["sg-0123456789abcdef0"]})
@@ -225,17 +205,19 @@ def test_what_stands_in_the_way_is_told_before_anything_is_made(
     host: Local,
 ) -> None:
     before = len(emulator.requests())
-    bare = written(kiln_toml, ground, builder="")
+    bare = streaming.write_built(kiln_toml, ground, builder="")
     assert "kiln builder seed slicer" in refusals(planned(cloud, bare, host))["base"]
-    graphics = written(
+    graphics = streaming.write_built(
         kiln_toml, ground, builder='prepared = true\ninstance_type = "stream.graphics.g4dn.xlarge"\n'
     )
     assert "Service Quotas" in refusals(planned(cloud, graphics, host))["quota"]
-    role = written(kiln_toml, ground, builder='prepared = true\nrole = "arn:aws:iam::111122223333:role/x"\n')
+    role = streaming.write_built(
+        kiln_toml, ground, builder='prepared = true\nrole = "arn:aws:iam::111122223333:role/x"\n'
+    )
     assert "no role x" in refusals(planned(cloud, role, host))["role"]
     assert not emulator.mutating(before)
     client("appstream").create_image_builder(
-        Name="kiln-slicer-builder", ImageName=NATIVE, InstanceType="stream.standard.medium"
+        Name="kiln-slicer-builder", ImageName=streaming.NATIVE, InstanceType="stream.standard.medium"
     )
     assert "ours" in refusals(planned(cloud, config, host))["builder-name"]
     (kiln_toml.parent / "slicer.yml").unlink()
@@ -256,7 +238,7 @@ def test_the_base_image_is_seeded_once_and_its_account_leaves_the_image(
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     client("ssm").put_parameter(Name="/kiln/builder", Value=key.read_text(), Type="SecureString")
-    written(kiln_toml, ground, builder="")
+    streaming.write_built(kiln_toml, ground, builder="")
     text = kiln_toml.read_text().replace("env:KILN_TEST_SECRET", "ssm:/kiln/builder")
     kiln_toml.write_text(text)
     bare = configuration.load(kiln_toml)

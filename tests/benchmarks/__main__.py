@@ -44,6 +44,8 @@ STEPS: tuple[tuple[str, list[str], dict[str, str]], ...] = (
     ("publish to many regions", [PYTHON, "-m", "tests.benchmarks.publish_regions"], {}),
     ("apply over API", [PYTHON, "-m", "tests.benchmarks.apply_over_api"], {}),
     ("requests validated", [PYTHON, "-m", "tests.benchmarks.requests_validated"], {}),
+    ("limits of AppStream", [PYTHON, "-m", "tests.benchmarks.slicer_limits"], {}),
+    ("failures of AppStream", [PYTHON, "-m", "tests.benchmarks.slicer_failures"], {}),
     ("figures", [PYTHON, "-m", "kiln.figures"], {}),
 )
 

@@ -1,4 +1,4 @@
-"""kiln.toml's limits of AppStream are the service's own, each with a value inside and one outside."""
+"""AppStream's limits that kiln checks are the service's own, each with a value inside and one outside."""
 
 from __future__ import annotations
 
@@ -9,18 +9,10 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from kiln import appstream
-from kiln.appstream import Application, Appstream, Builder
+from kiln.appstream import Application, Appstream, Builder, SessionScript
+from kiln.errors import UsageError
 from launch.cloud import service_model
-
-ROLE = "arn:aws:iam::111122223333:role/kiln"
-APPLICATION = {"name": "slicer", "path": "C:\\Slicer.exe"}
-BUILDER = {
-    "base": "AppStream-WinServer2022",
-    "subnet": "subnet-0123456789abcdef0",
-    "security_groups": ["sg-0123456789abcdef0"],
-    "secret": "ssm:/kiln/builder",
-}
-SAID = {"import_role": ROLE}
+from tests.aws.appstream_limits import APPLICATION, BUILDER, LIMITS, SAID, SCRIPT, Limit
 
 
 def takes(model: type[BaseModel], given: dict[str, Any]) -> bool:
@@ -31,36 +23,40 @@ def takes(model: type[BaseModel], given: dict[str, Any]) -> bool:
     return True
 
 
+@pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.name)
+def test_a_limit_has_an_inside_and_an_outside(limit: Limit) -> None:
+    assert limit.takes(limit.inside)
+    assert not limit.takes(limit.outside)
+
+
+def size(value: Any) -> int:
+    """Of what the service counts: a catalogue, tags, a text, or the text within."""
+    while isinstance(value, dict) and len(value) == 1:
+        value = next(each for each in (*value.keys(), *value.values()) if len(each) > 1)
+    return len(value)
+
+
 @pytest.mark.parametrize(
-    ("model", "rest", "key", "inside", "outside"),
-    [
-        (Application, APPLICATION, "name", "a" * 100, "a" * 101),
-        (Application, APPLICATION, "name", "3D-Slicer_5.8", "3D Slicer"),
-        (Application, APPLICATION, "display_name", "a" * 100, "a" * 101),
-        (Application, APPLICATION, "display_name", "3D Slicer", "3D Slicer (new)"),
-        (Application, APPLICATION, "launch_parameters", "a" * 1024, "a" * 1025),
-        (Application, APPLICATION, "path", "a" * 32767, "a" * 32768),
-        (Appstream, SAID, "display_name", "a" * 100, "a" * 101),
-        (Appstream, SAID, "description", "a" * 256, "a" * 257),
-        (Appstream, SAID, "description", "3D Slicer (5.8)", "3D Slicer: 5.8"),
-        (Appstream, SAID, "validate_on", "Accelerated.g4dn.xlarge", "g4dn"),
-        (
-            Appstream,
-            SAID,
-            "applications",
-            [{**APPLICATION, "name": f"a{n}"} for n in range(50)],
-            [{**APPLICATION, "name": f"a{n}"} for n in range(51)],
-        ),
-        (Appstream, SAID, "applications", [APPLICATION], [APPLICATION, APPLICATION]),
-        (Builder, BUILDER, "security_groups", ["sg-01234567"] * 5, ["sg-01234567"] * 6),
-        (Builder, BUILDER, "base", "a" * 101, "a" * 102),
-    ],
+    "limit", [limit for limit in LIMITS if limit.kind == "max"], ids=lambda limit: limit.name
 )
-def test_a_limit_has_an_inside_and_an_outside(
-    model: type[BaseModel], rest: dict[str, Any], key: str, inside: Any, outside: Any
-) -> None:
-    assert takes(model, {**rest, key: inside})
-    assert not takes(model, {**rest, key: outside})
+def test_a_length_is_that_of_the_services_model(limit: Limit) -> None:
+    most = service_model("appstream").shape_for(limit.shape).metadata["max"]
+    assert (size(limit.inside), size(limit.outside)) == (most, most + 1)
+
+
+@pytest.mark.parametrize(
+    "limit", [limit for limit in LIMITS if limit.kind == "pattern"], ids=lambda limit: limit.name
+)
+def test_a_pattern_of_the_services_model_judges_the_same(limit: Limit) -> None:
+    theirs = service_model("appstream").shape_for(limit.shape).metadata["pattern"]
+    assert re.search(theirs, limit.inside) and not re.search(theirs, limit.outside)
+
+
+def test_two_names_are_limited_by_more_than_the_model() -> None:
+    """The Image Assistant takes 100 characters, the API 101; a base image is only named to the API."""
+    theirs = service_model("appstream").shape_for("Name").metadata["pattern"]
+    assert re.search(theirs, "a" * (appstream.NAME_LENGTH + 1))
+    assert not re.search(theirs, "a" * (appstream.NAME_LENGTH + 2))
 
 
 def pattern(model: type[BaseModel], key: str) -> str:
@@ -85,14 +81,6 @@ def test_patterns_are_those_of_the_services_model(model: type[BaseModel], key: s
     assert re.compile(pattern(model, key)) == re.compile(theirs)
 
 
-def test_lengths_are_those_of_the_services_model() -> None:
-    shapes = service_model("appstream")
-    assert shapes.shape_for("AppCatalogConfig").metadata["max"] == appstream.APPLICATIONS
-    assert shapes.shape_for("LaunchParameters").metadata["max"] == 1024
-    assert shapes.shape_for("FilePath").metadata["max"] == 32767
-    assert shapes.shape_for("SecurityGroupIdList").metadata["max"] == 5
-
-
 def test_an_image_that_nobody_can_make_is_refused() -> None:
     assert not takes(Appstream, {})
     assert not takes(Appstream, {"builder": BUILDER}), "a builder without applications"
@@ -100,3 +88,42 @@ def test_an_image_that_nobody_can_make_is_refused() -> None:
     assert Builder.model_validate(BUILDER).reached_at == 5986
     assert Builder.model_validate({**BUILDER, "connect": "ssh"}).reached_at == 22
     assert not takes(Builder, {**BUILDER, "secret": "the password itself"})
+
+
+def test_a_catalogue_is_read_as_kiln_toml_has_it() -> None:
+    found = appstream.applications([{**APPLICATION, "icon": None, "launch_parameters": ""}])
+    assert found == [Application(**APPLICATION)]
+    with pytest.raises(UsageError) as refused:
+        appstream.applications([{**APPLICATION, "prewarm": "x"}])
+    assert "application 1, prewarm" in refused.value.what and "launch_parameters" in refused.value.hint
+    with pytest.raises(UsageError) as refused:
+        appstream.applications([{**APPLICATION, "name": "3D Slicer"}])
+    assert "\n" not in refused.value.what and "unique in the catalogue" in refused.value.hint
+
+
+def test_session_scripts_become_appstreams_file() -> None:
+    found = appstream.sessions([{**SCRIPT, "s3_log": False}], 45)
+    assert found == {
+        "SessionStart": {
+            "executables": [
+                {"context": "system", "filename": "/a.sh", "arguments": "", "s3LogEnabled": False}
+            ],
+            "waitingTime": 45,
+        },
+        "SessionTermination": {"executables": [], "waitingTime": 45},
+    }
+    assert SessionScript.model_validate(SCRIPT).s3_log
+
+
+def test_the_role_gets_what_kiln_toml_says() -> None:
+    assert appstream.variables(None) == {}
+    assert appstream.variables(Appstream.model_validate(SAID)) == {}
+    said = Appstream.model_validate(
+        {**SAID, "applications": [APPLICATION], "servers": {"kiln-readers": "http://label.example:8000"}}
+    )
+    assert appstream.variables(said) == {
+        "appstream_applications": [APPLICATION],
+        "appstream_servers": {"kiln-readers": "http://label.example:8000"},
+    }
+    for wrong in ("label.example", 'http://a"; rm', "ftp://label.example"):
+        assert not takes(Appstream, {**SAID, "servers": {"kiln-readers": wrong}})
