@@ -26,6 +26,12 @@ SOURCE = "amazon-ebs.image"
 INPUTS = "inputs.json"
 """What an AMI was made from, beside Packer's word for it."""
 
+CONNECTION: dict[System, dict[str, str]] = {
+    "linux": {},
+    "windows": {"ansible_password": "{{ lookup('env', 'KILN_PACKER_PASSWORD') }}"},
+}
+"""How Ansible gets in, as far as Packer does not tell it: no secret stands on a command line or in a file."""
+
 # Of a local bake alone: on AWS the base image brings boot loader and partitions, and apt resolves there.
 _LOCAL = ("_apt_update", "_packages_installed", "_bootloader", "_partuuid", "_fs_uuid", "_modules_package")
 
@@ -152,7 +158,7 @@ class Build:
         (folder / INPUTS).write_text(self.inputs(base).model_dump_json(indent=1) + "\n")
         with tempfile.TemporaryDirectory(prefix="kiln-packer-") as scratch:
             extra = Path(scratch) / "extra-vars.json"
-            extra.write_text(json.dumps(self.variables, indent=1))
+            extra.write_text(json.dumps(self.variables | CONNECTION[self.system], indent=1))
             environment = {
                 **os.environ,
                 "ANSIBLE_CONFIG": str(paths.ROOT / "ansible.cfg"),

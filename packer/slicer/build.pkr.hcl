@@ -14,8 +14,8 @@ build {
     ansible_env_vars        = var.ansible_env
   }
 
-  # By psrp, which sends files at ten times winrm's speed. Its user and password come from Packer, the password
-  # through the environment: a command line is everybody's to read.
+  # The password through the environment, where the file of variables looks for it: a command line is everybody's to
+  # read. Packer would put it there, were no ansible_password named; the file comes last, so it decides.
   provisioner "ansible" {
     only                    = ["amazon-ebs.image"]
     playbook_file           = var.playbook
@@ -23,7 +23,7 @@ build {
     use_proxy               = false
     skip_version_check      = true
     inventory_file_template = "default ansible_host=${build.Host} ansible_port=${build.Port} ansible_user=${build.User} ansible_connection=psrp ansible_shell_type=powershell ansible_psrp_protocol=https ansible_psrp_auth=ntlm ansible_psrp_cert_validation=ignore ansible_psrp_operation_timeout=120 ansible_psrp_read_timeout=150\n"
-    extra_arguments         = ["--extra-vars", "@${var.extra_vars}", "--extra-vars", "ansible_password=\"{{ `{{ lookup('env', 'KILN_PACKER_PASSWORD') }}` }}\""]
+    extra_arguments         = ["--extra-vars", "ansible_password=", "--extra-vars", "@${var.extra_vars}"]
     ansible_env_vars        = concat(var.ansible_env, ["KILN_PACKER_PASSWORD=${build.Password}"])
   }
 

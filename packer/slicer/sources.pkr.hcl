@@ -17,9 +17,12 @@ source "amazon-ebs" "image" {
   iam_instance_profile        = var.iam_instance_profile
   user_data_file              = var.user_data_file
   associate_public_ip_address = false
-  ami_name                    = "${var.project}-slicer-${var.version}"
-  ami_description             = "3D Slicer for AppStream, baked by kiln ${var.version}"
-  ena_support                 = true
+
+  temporary_security_group_source_cidrs = var.source_cidrs
+
+  ami_name        = "${var.project}-slicer-${var.version}"
+  ami_description = "3D Slicer for AppStream, baked by kiln ${var.version}"
+  ena_support     = true
 
   # EC2Launch v2 makes a password at random and gives it to the holder of the key; EC2 takes no ED25519 for that.
   communicator             = "winrm"

@@ -12,7 +12,7 @@ variable "playbook" {
 
 variable "extra_vars" {
   type        = string
-  description = "Path of a JSON file with the variables of the roles, written by kiln."
+  description = "Path of a JSON file with the variables of the roles, written by kiln; on AWS with ansible_password, which looks up KILN_PACKER_PASSWORD in the environment."
   default     = "extra-vars.json"
 }
 
@@ -114,6 +114,12 @@ variable "user_data_file" {
   type        = string
   description = "User data of the instance: the script that makes the listener of WinRM."
   default     = "packer/slicer/winrm.ps1"
+}
+
+variable "source_cidrs" {
+  type        = list(string)
+  description = "Networks that reach its WinRM; private ones by default, since it has no public address."
+  default     = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]
 }
 
 variable "winrm_host" {

@@ -20,6 +20,7 @@ CORE: tuple[str, ...] = (
     "blocks",
     "templates",
     "running",
+    "passwords",
     "parameters",
     "quotas",
     "regions",
