@@ -137,7 +137,7 @@ def installed(folder: Path, **more: object) -> Home:
     assert done.returncode == 0, done.stdout + done.stderr
     report = base64.b64encode((home.path / "kiln/extension.json").read_bytes()).decode()
     known |= {"__slicer_report": {"content": report}, "__slicer_licences": {"files": []}}
-    files = rendered("__slicer_linux_files", known)
+    files = rendered("__slicer_repairs", known) + rendered("__slicer_linux_files", known)
     write(one for one in files if one["dest"].startswith(str(home.path)))
     return home
 

@@ -29,9 +29,6 @@ NAME = "MONAILabel"
 PLUGIN = "monailabel/plugins/slicer"
 """Where the wheel has the extension's source."""
 
-LEFT_OUT = ("Testing", "UnitTests", "Screenshots", "ReadMeImages", ".qt_for_python", "CMakeLists.txt")
-"""What the extension's own build does not install."""
-
 EPOCH = 1_732_492_800
 """Time of everything in the archives: the day of the wheel."""
 
@@ -77,6 +74,22 @@ def described(cmake: str) -> dict[str, str]:
     """Return what the extension's build says of it, such as its category, by the lower-case name."""
     found = re.findall(r'^set\(EXTENSION_(\w+) "(.*?)"\)', cmake, re.MULTILINE)
     return {name.lower(): value for name, value in found}
+
+
+def built(cmake: str) -> list[str]:
+    """Return the files that a module's build installs: what its lists leave out is in no archive.
+
+    Parameters
+    ----------
+    cmake:
+        Its CMakeLists.txt.
+    """
+    (module,) = re.findall(r"^set\(MODULE_NAME (\w+)\)", cmake, re.MULTILINE)
+    lists = re.findall(
+        r"^set\(MODULE_PYTHON_(?:SCRIPTS|RESOURCES)\n(.*?)\)$", cmake, re.MULTILINE | re.DOTALL
+    )
+    names = [name.replace("${MODULE_NAME}", module) for text in lists for name in text.split()]
+    return [name if Path(name).suffix else f"{name}.py" for name in names]
 
 
 def short(version: str) -> str:
@@ -150,11 +163,9 @@ def extension(folder: Path, version: str = VERSION, revision: str = REVISION) ->
     source, share = plugin(), f"share/Slicer-{short(version)}"
     modules = f"lib/Slicer-{short(version)}/qt-scripted-modules"
     files = {}
-    for path in sorted(source.glob("*/**/*")):
-        # As the build installs it: what is below a module's folder lies beside the module.
-        inside = path.relative_to(source)
-        if path.is_file() and not {*LEFT_OUT, "__pycache__"} & set(inside.parts):
-            files[f"{modules}/{Path(*inside.parts[1:])}"] = (path.read_bytes(), 0o644)
+    for cmake in sorted(source.glob("*/CMakeLists.txt")):
+        for name in built(cmake.read_text(encoding="utf-8")):
+            files[f"{modules}/{name}"] = ((cmake.parent / name).read_bytes(), 0o644)
     about = described((source / "CMakeLists.txt").read_text(encoding="utf-8"))
     lines = ["scm git", "scmurl NA", "scmrevision NA", "build_subdirectory .", "status "]
     lines += [f"{name} {about[name]}" for name in ("depends", "homepage", "category", "description")]

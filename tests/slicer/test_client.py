@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import nibabel
 import pytest
@@ -104,6 +105,26 @@ def test_module_logs_in_once_where_the_server_asks(home: Home, gateway: Gateway,
     assert client(session).info() == {"target": "/info/"}
     assert said == ["asked"]
     assert [got.target for got in gateway.upstream.got[before:]] == ["/info/", "/info/"]
+
+
+def test_dialog_that_the_build_forgets_is_there_with_what_the_module_asks_for(home: Home) -> None:
+    report = json.loads((home.path / "kiln/extension.json").read_text())
+    (dialog,) = Path(report["path"]).glob("Resources/UI/LoginDialog.ui")
+    brought = {each.get("name") for each in ElementTree.parse(dialog).iter("widget")}
+    (used,) = (
+        node
+        for node in ast.walk(ast.parse(module.source()))
+        if isinstance(node, ast.ClassDef) and node.name == "LoginDialog"
+    )
+    asked = {
+        node.attr
+        for node in ast.walk(used)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Attribute)
+        and node.value.attr == "ui"
+    }
+    assert asked == {"username", "password", "loginButton"}
+    assert asked <= brought
 
 
 def test_wrong_password_is_asked_for_again_and_lets_nobody_in(
