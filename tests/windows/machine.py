@@ -152,8 +152,9 @@ class Machine:
 
     def left(self) -> dict[str, Any]:
         """What a run leaves: all but what only counts or serves."""
-        kept = ("files", "folders", "registry", "environment", "applications", "rights", "inherits")
-        return {name: self.state[name] for name in kept}
+        kept = ("files", "registry", "environment", "applications", "rights", "inherits")
+        folders = sorted(name for name in self.state["folders"] if "\\ansible-tmp-" not in name)
+        return {**{name: self.state[name] for name in kept}, "folders": folders}
 
 
 def key(path: str) -> str:
