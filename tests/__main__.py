@@ -27,6 +27,7 @@ def rounds() -> tuple[tuple[Lane, ...], ...]:
                     Step("unit tests", [*pytest, "-q", "-n", "auto", "tests/unit"]),
                     # An emulator for each worker.
                     Step("launchers", [*pytest, "-q", "-n", "auto", "-m", "not root", "tests/aws"]),
+                    Step("Windows in rehearsal", [*pytest, "-q", "-n", "auto", "tests/windows"]),
                 ],
                 shown=False,
             ),

@@ -46,6 +46,12 @@ STEPS: tuple[tuple[str, list[str], dict[str, str]], ...] = (
     ("requests validated", [PYTHON, "-m", "tests.benchmarks.requests_validated"], {}),
     ("limits of AppStream", [PYTHON, "-m", "tests.benchmarks.slicer_limits"], {}),
     ("failures of AppStream", [PYTHON, "-m", "tests.benchmarks.slicer_failures"], {}),
+    ("Windows in rehearsal", [PYTHON, "-m", "tests.benchmarks.windows_rehearsal"], {}),
+    (
+        "a Windows host that fails",
+        [PYTHON, "-m", "pytest", "-q", "-n", "auto", "-m", "campaign", "tests/windows"],
+        {"KILN_CAMPAIGN": "whole"},
+    ),
     ("figures", [PYTHON, "-m", "kiln.figures"], {}),
 )
 
