@@ -20,6 +20,7 @@ Stage = Literal["static", "live", "client"]
 CHECKS = paths.ROOT / "tests/image"
 
 DECIDING = (
+    "kiln/appstream.py",
     "kiln/compat/rules.py", "kiln/compat/stack.py", "kiln/compat/table.py", "kiln/compat/table.toml",
     "scripts/annotate.py", "scripts/checks.py", "scripts/facts.py", "scripts/gpu.py", "scripts/imds.py",
     "scripts/guest.py", "scripts/layer.py", "scripts/native.py", "scripts/prove.py", "scripts/seed.py",

@@ -1,4 +1,4 @@
-"""``make test``: lint, one proven image, every test, and last whether every task ran. What fails ends it."""
+"""``make test``: lint, a proven image of each kind, every test, last whether every task ran."""
 
 from __future__ import annotations
 
@@ -19,8 +19,13 @@ def rounds() -> tuple[tuple[Lane, ...], ...]:
     return (
         (Lane([Step("lint", [sys.executable, "-m", "scripts.lint"])]),),
         (
-            # Ends at once where a proven image of the same inputs is there.
-            Lane([Step("one proven image", [str(BIN / "kiln"), "bake", "monai-label"])]),
+            # Each ends at once where a proven image of the same inputs is there.
+            Lane(
+                [
+                    Step(f"a proven image of {image}", [str(BIN / "kiln"), "bake", image])
+                    for image in ("monai-label", "slicer")
+                ]
+            ),
             # A bake waits for the network, and keeps one core busy at most times.
             Lane(
                 [

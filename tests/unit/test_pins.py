@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import threading
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +17,7 @@ from ruamel.yaml import YAML
 
 from kiln import paths
 from kiln.errors import KilnError, RefusedError, UsageError
+from kiln.slicer import Download
 from scripts import pins, yamledit
 
 CONTENT = b"weights" * 1000
@@ -210,3 +212,39 @@ def test_yamledit_writes_the_entry_and_nothing_else(
     assert [line for line in text.splitlines() if line.startswith("#")] == [
         line for line in new.splitlines() if line.startswith("#")
     ]
+
+
+def test_a_table_for_kiln_toml_is_printed(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pins.print_table(f"{server}/slicer.tar.gz")
+    said = tomllib.loads(f"pin = {capsys.readouterr().out}")["pin"]
+    assert said == {"url": f"{server}/slicer.tar.gz", "sha256": hashlib.sha256(CONTENT).hexdigest()}
+    assert Download.model_validate(said)
+
+
+def test_what_kiln_toml_pins_is_compared_too(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pins, "roles", list)
+    good = hashlib.sha256(CONTENT).hexdigest()
+    toml = tmp_path / "kiln.toml"
+    text = f"""
+[project]
+name = "kiln"
+owner = "imaging"
+[image.slicer]
+playbook = "{paths.ROOT}/ansible/playbooks/slicer.yml"
+template = "{paths.ROOT}/packer/slicer"
+[image.slicer.slicer]
+version = "5.10.0"
+revision = "34045"
+[image.slicer.slicer.linux]
+slicer = {{ url = "{server}/slicer.tar.gz", sha256 = "{good}" }}
+extension = {{ url = "{server}/extension.tar.gz", sha256 = "{good}" }}
+"""
+    toml.write_text(text)
+    pins.check(config_path=toml)
+    said = capsys.readouterr().out
+    assert "same     image.slicer linux.slicer" in said and "2 pins compared" in said
+    toml.write_text(text.replace(good, "a" * 64, 1))
+    with pytest.raises(RefusedError, match=r"refused: image\.slicer linux\.slicer"):
+        pins.check(config_path=toml)
