@@ -115,7 +115,9 @@ def explained(image: dict[str, Any]) -> tuple[str, str]:
     told_of = [f"{reason.get('Code', 'no reason given')}: {reason.get('Message', '')}".rstrip(": ")]
     told_of += [f"{each.get('ErrorCode')}: {each.get('ErrorMessage', '')}".rstrip(": ") for each in errors]
     codes = [*(each.get("ErrorCode") for each in errors), reason.get("Code")]
-    hint = next((ERRORS[each] for each in codes if each in ERRORS), ERRORS["INTERNAL_ERROR"])
+    # What AppStream calls internal tells least: any other code goes before it.
+    known = sorted((each for each in codes if each in ERRORS), key=lambda each: each.startswith("INTERNAL"))
+    hint = ERRORS[known[0]] if known else ERRORS["INTERNAL_ERROR"]
     lines = "; ".join(dict.fromkeys(" ".join(each.split()) for each in told_of))
     return f"AppStream image {image['Name']} failed: {lines}", hint
 

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from kiln.errors import KilnError
 from launch import fleet
-from launch.appstream import ABSENT, ask, listed, until
+from launch.appstream import ABSENT, FORBIDDEN, IN_USE, ask, listed, until
 from launch.cloud import Cloud
 from launch.plan import Request, Say, requests
-from launch.trouble import AGAIN
+from launch.trouble import AGAIN, code
 
 MINUTES = 60.0
 """How long a builder may take to any state: a start takes 15, a snapshot of a large disk half an hour."""
 
 UNSEEN = 20
+
+PASSING = (FORBIDDEN, IN_USE)
+"""Refusals of a stop or a deletion that may pass when AppStream has ended what it is at."""
+
+REFUSALS = 10
+"""How many of them are waited through."""
 
 STILL = frozenset({"RUNNING", "STOPPED", "FAILED"})
 """States that end only when somebody does something; in any other AppStream is at work."""
@@ -179,11 +187,7 @@ def remove(cloud: Cloud, region: str, name: str, say: Say) -> None:
     def state() -> str | None:
         return (find(cloud, region, name) or {}).get("State")
 
-    def look() -> bool | None:
-        now = state()
-        if now is None:
-            return True
-        say(f"deleting image builder {name}: {now}")
+    def end(now: str) -> None:
         if now == "RUNNING":
             ask(
                 cloud,
@@ -202,6 +206,23 @@ def remove(cloud: Cloud, region: str, name: str, say: Say) -> None:
                 settled=lambda: state() in (None, "DELETING"),
                 Name=name,
             )
+
+    refused = 0
+
+    def look() -> bool | None:
+        nonlocal refused
+        now = state()
+        if now is None:
+            return True
+        say(f"deleting image builder {name}: {now}")
+        try:
+            end(now)
+        except KilnError as error:
+            # Its state may change between the look and the request; a builder that is left is billed.
+            cause = error.__cause__
+            if not isinstance(cause, ClientError) or code(cause) not in PASSING or refused == REFUSALS:
+                raise
+            refused += 1
         return None
 
     until(cloud, f"deleting image builder {name}", MINUTES, look)

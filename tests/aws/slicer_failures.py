@@ -280,7 +280,7 @@ FAILURES: tuple[Failure, ...] = (
     Failure(
         "boot-mode",
         "import",
-        lambda world: world.registered(BootMode="legacy-bios"),
+        lambda world: world.registered(BootMode="legacy-bios", TpmSupport=None),
         "boot mode is legacy-bios, and must be uefi",
         "TPM-Windows_Server",
     ),
@@ -335,7 +335,7 @@ FAILURES: tuple[Failure, ...] = (
     ),
     Failure("quota-fleet", "fleet", _graphics_fleet, "is 0: needed 2", "Service Quotas"),
     Failure("instance-type", "fleet", _wrong_fleet, "stream.standard.large", "Accelerated"),
-    Failure("stack-in-use", "fleet", _fleet_in_use, "ResourceInUse", "move its stack"),
+    Failure("stack-in-use", "fleet", _fleet_in_use, "ResourceInUse", "sessions are open"),
 )
 
 _ROW = re.compile(r"^\| `([A-Za-z_-]+)` \|", re.MULTILINE)
