@@ -44,8 +44,11 @@ PIPELINE = (
 SOURCES = ("ansible", "ansible.cfg", "packer", "requirements", "scripts", "kiln.toml")
 """Where the inputs lie in the checkout; an untracked file there makes it dirty too."""
 
-LOCKS = {"monai_label": ("requirements/monai-label.lock", "requirements/uv.lock")}
-"""Role → locks that it installs from."""
+LOCKS = {
+    "monai_label": ("requirements/monai-label.lock", "requirements/uv.lock"),
+    "appstream": ("kiln/appstream.py",),
+}
+"""Role → files beside it that decide what it installs: locks, and what its filters take from kiln."""
 
 ROOT_GB = "root_gb"
 """Among the variables of the inputs the one that is no role's."""

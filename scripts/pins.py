@@ -239,7 +239,7 @@ def of_images(config_path: Path | None) -> dict[str, list[Pin]]:
     Parameters
     ----------
     config_path:
-        kiln.toml, by default the checkout's.
+        kiln.toml, by default the checkout's, which pins nothing where it is not there.
 
     Raises
     ------
@@ -247,6 +247,8 @@ def of_images(config_path: Path | None) -> dict[str, list[Pin]]:
         It cannot be meant.
     """
     found: dict[str, list[Pin]] = {}
+    if config_path is None and not config.default_path().exists():
+        return found
     for image, settings in config.load(config_path).image.items():
         for system in get_args(System):
             archives: Archives | None = getattr(settings.slicer, system, None)
