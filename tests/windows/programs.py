@@ -82,12 +82,12 @@ def slicer(machine: Machine, words: list[str]) -> Done:
     else:
         folder = f"{home}\\slicer.org\\Extensions-{revision}\\{name}"
         module = f"{folder}\\lib\\Slicer-5.10\\qt-scripted-modules"
-        for made in (f"{module}\\MONAILabel.py", f"{module}\\Resources\\Icons\\MONAILabel.png"):
-            machine.make(ntpath.dirname(made))
-            machine.put(made, made.encode())
+        for made in ("MONAILabel.py", "Resources\\Icons\\MONAILabel.png", "Resources\\UI\\MONAILabel.ui"):
+            machine.make(ntpath.dirname(f"{module}\\{made}"))
+            machine.put(f"{module}\\{made}", made.encode())
         report = {
             "installed": True, "name": name, "revision": revision,
-            "archive": top, "path": module, "missing": [],
+            "archive": top, "path": module, "missing": ["UI/LoginDialog.ui"],
         }  # fmt: skip
     machine.put(report_file, json.dumps(report).encode())
     return int(not report["installed"]), "", ""

@@ -15,6 +15,7 @@ import tree_sitter
 import tree_sitter_powershell
 
 from scripts import coverage
+from tests.slicer import qt
 from tests.windows import rehearsal
 from tests.windows.archives import offered
 from tests.windows.machine import Machine
@@ -153,14 +154,23 @@ def test_what_lies_on_the_host_is_json(plain: Rehearsal) -> None:
 
 
 @pytest.mark.slow
+def test_the_settings_on_the_host_are_read_by_qt(plain: Rehearsal, tmp_path: Path) -> None:
+    settings = plain.machine.read("C:\\Program Files\\Slicer\\slicer.org\\Slicer.ini")
+    assert settings is not None
+    path = tmp_path / "Slicer.ini"
+    path.write_bytes(settings)
+    found = qt.read(path)
+    assert found["MONAILabel/serverUrl"] == "http://monai-label.kiln.internal"
+    assert found["ApplicationUpdate/AutoUpdateCheck"] == "false"
+    assert {name: found[name] for name in HOSTILE["slicer_settings"]} == HOSTILE["slicer_settings"]
+
+
+@pytest.mark.slow
 def test_what_lies_on_the_host_is_what_was_rendered(plain: Rehearsal) -> None:
     sent = plain.machine.read("C:\\AppStream\\SessionScripts\\kiln-start.ps1")
     assert sent is not None
     powershell(sent.decode())
     assert sent.count(b"\r\n") == sent.count(b"\n"), "a script of Windows has Windows' ends of lines"
-    settings = plain.machine.read("C:\\Program Files\\Slicer\\slicer.org\\Slicer.ini")
-    assert settings is not None
-    ini(settings.decode())
     config = json.loads(plain.machine.read("C:\\AppStream\\SessionScripts\\config.json") or b"")
     assert config["SessionStart"]["waitingTime"] <= 60
     script = config["SessionStart"]["executables"][0]
