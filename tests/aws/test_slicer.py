@@ -1,7 +1,7 @@
 """3D Slicer on AppStream, both ways whole: the real playbook on a builder, an AMI imported, a fleet of each.
 
-The builder is a root of Debian by chroot; the Image Assistant and the archives of Slicer stand in for AWS's and
-for Slicer's own. Playbook, roles, the module MONAI Label and the commands of AWS are the real ones.
+The builder is a root of Debian by chroot. Emulator and Image Assistant stand in for AWS's, the archives for
+Slicer's own; playbook, roles, the module MONAI Label and the commands of AWS are the real ones.
 """
 
 from __future__ import annotations

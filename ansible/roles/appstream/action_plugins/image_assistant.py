@@ -85,7 +85,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         arguments: dict[str, Any] = {"argv": argv}
         if not windows:
             arguments["expand_argument_vars"] = False
-        found = self._execute_module(module_name=module, module_args=arguments, task_vars=task_vars)
+        # A check mode asks only what changes nothing; the modules would not run even that.
+        checking, self._task.check_mode = self._task.check_mode, False
+        try:
+            found = self._execute_module(module_name=module, module_args=arguments, task_vars=task_vars)
+        finally:
+            self._task.check_mode = checking
         if found.get("unreachable") or "rc" not in found:
             return Answer(None, "", " ".join(str(found.get("msg", "no answer")).split())[:300])
         return Answer(int(found["rc"]), found.get("stdout", ""), found.get("stderr", ""))

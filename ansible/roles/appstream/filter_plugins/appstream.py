@@ -36,6 +36,14 @@ def sessions(given: list[dict[str, Any]], seconds: int) -> dict[str, Any]:
     return found
 
 
+def becomes(given: dict[str, Any]) -> dict[str, Any]:
+    """Return what an image builder becomes; empty where it is not the role that lets it."""
+    if not given:
+        return {}
+    found: dict[str, Any] = judged(lambda: appstream.image(plain(given))).model_dump(exclude_none=True)
+    return found
+
+
 def judged(read: Callable[[], Any]) -> Any:
     """Tell a refusal as Ansible tells what a filter does not take."""
     try:
@@ -50,6 +58,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name in templates → function."""
         return {
+            "appstream_becomes": becomes,
             "appstream_catalogue": catalogue,
             "appstream_paths": paths,
             "appstream_sessions": sessions,
