@@ -1,32 +1,23 @@
-"""The software bill of materials of an image: CycloneDX 1.6; packages, Python distributions, 3D Slicer.
+"""The software bill of materials of an image: its packages, Python distributions and 3D Slicer.
 
-Made with cyclonedx-python-lib, which is the format's own project, brings the schemas and their validator,
-and has no notion of Debian or Python to disagree with. debsbom was looked at: it knows Debian packages only,
-so the Python half would have to be merged into its file, and it reads the same dpkg status that the facts
-are read from.
+debsbom was looked at: it knows Debian packages only, so the Python half would have to be merged into its
+file, and it reads the same dpkg status that the facts are read from.
 """
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
 from cyclonedx.contrib.license.factories import LicenseFactory
 from cyclonedx.model import Property
-from cyclonedx.model.bom import Bom, BomMetaData
 from cyclonedx.model.component import Component, ComponentType
-from cyclonedx.output.json import JsonV1Dot6
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
-from kiln.errors import KilnError
+from kiln import sbom
+from kiln.sbom import validate as validate
 from scripts import distributions, dpkg, facts, slicer
-
-NAMESPACE = uuid.UUID("6b696c6e-0006-4000-8000-000000000006")
-"""Of the serial numbers: the same root under the same name and version has the same one."""
 
 
 def write(
@@ -71,35 +62,9 @@ def write(
         ],
     )
     components = [*_debian(root), *_python(root), *_slicer(root)]
-    bom = Bom(
-        serial_number=uuid.uuid5(NAMESPACE, f"{image}@{version} {root_digest}"),
-        metadata=BomMetaData(component=subject, timestamp=created),
-        components=components,
-    )
-    bom.register_dependency(subject, components)
-    text = JsonV1Dot6(bom).output_as_string(indent=1)
-    validate(text)
-    path.write_text(text + "\n", encoding="utf-8")
+    text = sbom.text(subject, components, root_digest, created)
+    path.write_text(text, encoding="utf-8")
     return len(components)
-
-
-def validate(text: str) -> None:
-    """Hold a document against the schema of CycloneDX 1.6, in its strict form.
-
-    Parameters
-    ----------
-    text:
-        The JSON document.
-
-    Raises
-    ------
-    KilnError
-        It is not valid; the message has the place and what is wrong with it.
-    """
-    error = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
-    if error is not None:
-        first = str(getattr(error, "data", error)).splitlines()[0]
-        raise KilnError(f"the SBOM is not valid CycloneDX 1.6: {first[:300]}", "report this: kiln wrote it")
 
 
 def _debian(root: Path) -> Iterable[Component]:
