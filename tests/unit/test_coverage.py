@@ -163,7 +163,7 @@ def test_files_for_windows_stand_apart(played: Path, monkeypatch: pytest.MonkeyP
         "planted/handlers/main.yml", "planted/tasks/included.yml",
     }  # fmt: skip
     apart = coverage.tasks(played / "roles", windows=True)
-    assert {task.file for task in apart} == {"planted/tasks/main.yml"}
+    assert {task.file for task in apart} == {"planted/tasks/main.yml", "planted/tasks/more.yml"}
 
 
 def test_every_pattern_for_windows_matches_a_file() -> None:
