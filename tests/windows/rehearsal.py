@@ -242,6 +242,8 @@ def run(
             "ANSIBLE_LOCAL_TEMP": str(folder / "local"),
             "ANSIBLE_NOCOLOR": "1",
             "KILN_REHEARSAL": str(folder),
+            # Both plugins are of this package.
+            "PYTHONPATH": str(paths.ROOT),
         },
         cwd=paths.ROOT,
         stdin=subprocess.DEVNULL,

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 from ansible.executor.task_result import CallbackTaskResult
 from ansible.plugins.callback import CallbackBase
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from tests.windows.rehearsal import Notes
 

@@ -6,14 +6,11 @@ The host lies in the folder that ``kiln_windows_folder`` names; ``tests/windows/
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.connection import ConnectionBase
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from tests.windows import answers, documented, wire
 from tests.windows.machine import Machine
@@ -105,6 +102,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]
     def _call(self, machine: Machine, call: wire.Call) -> tuple[int, bytes, bytes]:
         if not call.is_module:
             assert call.name == "powershell_mkdtemp.ps1", f"nothing of ours needs {call.name}"
+            assert call.arguments["Directory"] == "%TEMP%", "a folder of Linux for a host of Windows"
             folder = f"{TEMPORARY}\\{call.arguments['Name']}"
             machine.make(folder)
             return 0, folder.encode(), b""
