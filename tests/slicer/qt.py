@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from kiln import paths
+
+NOBODY = 65534
+"""Id of a user who owns nothing."""
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -86,6 +90,23 @@ def _answer(name: str, values: Mapping[str, Any] | None) -> dict[str, Any]:
     return {"values": {key: again.value(key) for key in again.allKeys()}}
 
 
+def write_as_nobody(path: Path, values: Mapping[str, str | list[str]]) -> dict[str, Any]:
+    """As :func:`write`, by a user who owns nothing; only root can have it done."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.slicer.qt", str(NOBODY)],
+        cwd=paths.ROOT, input=json.dumps([str(path), values]), stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    found: dict[str, Any] = json.loads(done.stdout)["values"]
+    return found
+
+
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        # First, since the user to be may not read the environment of the tests.
+        import PySide6.QtCore  # noqa: F401
+
+        os.setgroups([])
+        os.setgid(int(sys.argv[1]))
+        os.setuid(int(sys.argv[1]))
     for line in sys.stdin:
         print(json.dumps(_answer(*json.loads(line))), flush=True)

@@ -70,6 +70,20 @@ def test_plain_parsing_would_lie(tmp_path: Path) -> None:
     assert qt.read(path)["MONAILabel/serverUrlHistory"] == SERVER
 
 
+@pytest.mark.root
+def test_what_a_session_sets_holds_in_it_and_ends_with_it(tmp_path: Path) -> None:
+    """Users may not write the file, and what the start-up file sets must count all the same."""
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    path = ini(tmp_path)
+    path.chmod(0o644)
+    before = path.read_text()
+    assert (
+        qt.write_as_nobody(path, {"MONAILabel/serverUrl": HISTORY[0]})["MONAILabel/serverUrl"] == HISTORY[0]
+    )
+    assert path.read_text() == before
+
+
 def test_address_stands_once_in_the_history(tmp_path: Path) -> None:
     known = variables(tmp_path, slicer_server_url=SERVER, slicer_server_history=[SERVER, *HISTORY])
     assert rendered("__slicer_settings", known)["MONAILabel/serverUrlHistory"].count(SERVER) == 1
