@@ -47,7 +47,7 @@ def rounds() -> tuple[tuple[Lane, ...], ...]:
                             *(*pytest, "-v", "-ra"),
                             # Emulation and containers side by side, see tests/conftest.py.
                             *("-n", "2", "--dist", "loadscope"),
-                            *("tests/guest", "tests/molecule", "tests/server", "tests/gateway"),
+                            *("tests/guest", "tests/molecule", "tests/server", "tests/gateway", "tests/slicer"),
                             *("tests/defects", "tests/accidents", "tests/benchmarks"),
                             # Those of the launchers that need a container on the image's root.
                             *("tests/aws/test_packer.py", "tests/aws/test_prove_host.py"),
