@@ -393,6 +393,8 @@ def script(machine: Machine, text: str) -> str | None:
         return ""
     if SHUTDOWN.search(text):
         machine.reboot()
+        # It does not answer the first time that it is asked whether it is back.
+        machine.state["away"] = 1
         return json.dumps({"stdout": "", "stderr": "", "rc": 0})
     if BOOT_TIME.search(text):
         return str(133_000_000_000_000_000 + machine.state["boots"])

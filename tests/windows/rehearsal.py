@@ -33,8 +33,6 @@ class Trouble(enum.StrEnum):
 
     FAILS = "fails"
     """The module fails."""
-    LOST = "lost"
-    """The host goes away before the module has done anything."""
     REBOOT = "asks for a reboot"
     """The module has done it, and asks for a reboot."""
     REBOOTS = "reboots"
