@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,15 @@ def test_session_may_name_its_server_in_a_file(home: Home, text: str, server: st
 def test_file_that_is_no_text_leaves_the_images_server(home: Home) -> None:
     context(home).write_bytes(b"\xff\xfe\x00")
     assert home.server() == BAKED
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_not_waited_for(home: Home, make: Callable[[Path], None]) -> None:
+    make(context(home))
+    try:
+        assert home.server() == BAKED
+    finally:
+        shutil.rmtree(context(home)) if context(home).is_dir() else context(home).unlink()
 
 
 def test_nearest_word_counts(home: Home) -> None:

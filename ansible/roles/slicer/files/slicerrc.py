@@ -41,7 +41,7 @@ def _kiln():
 
     def context_file():
         path = Path(baked["file"])
-        if not path.exists():
+        if not path.is_file():
             return ""
         with path.open(encoding="utf-8") as file:
             text = file.read(longest)
