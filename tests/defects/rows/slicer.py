@@ -149,9 +149,9 @@ STATIC = [
     ),
     Defect(
         "Slicer that users may change",
-        several(mode(f"{HOME}/slicer.org", 0o777), mode(f"{HOME}/README.txt", 0o666)),
+        several(mode(f"{HOME}/slicer.org", 0o775), mode(f"{HOME}/README.txt", 0o664)),
         static("test_slicer::test_users_change_nothing"),
-        ("everybody may change /opt/slicer/README.txt, /opt/slicer/slicer.org",),
+        ("others may change /opt/slicer/README.txt, /opt/slicer/slicer.org",),
     ),
     Defect(
         "Slicer that belongs to another user",

@@ -192,7 +192,7 @@ def test_users_change_nothing(tree: Tree, facts: dict[str, Any]) -> None:
     paths = [facts["home"], *tree.below(facts["home"])]
     assert len(paths) > 10, f"{facts['home']} is empty"
     loose = [path for path in paths if tree[path].kind != "l" and tree[path].mode & 0o022]
-    assert not loose, f"everybody may change {shown(loose)}"
+    assert not loose, f"others may change {shown(loose)}"
     foreign = [path for path in paths if (tree[path].uid, tree[path].gid) != (0, 0)]
     assert not foreign, f"another than root has {shown(foreign)}"
     closed = [path for path in paths if tree[path].kind != "l" and not tree[path].mode & 0o004]
