@@ -38,7 +38,9 @@ PUBLISHED = Published(
 def documents(build: Path) -> dict[str, dict[str, Any]]:
     folder = contract.put(build, verdict="refused")
     found = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("manifest", "proof")}
-    return {**found, "published": json.loads(PUBLISHED.model_dump_json())}
+    builder = {key: value for key, value in found["manifest"].items() if key not in ("root", "disk")}
+    builder["inputs"] = {**builder["inputs"], "destination": "builder"}
+    return {**found, "builder-manifest": builder, "published": json.loads(PUBLISHED.model_dump_json())}
 
 
 @pytest.mark.parametrize("name", schemas.MODELS)
@@ -70,10 +72,10 @@ def test_model_and_schema_refuse_the_same(build: Path, name: str) -> None:
 def test_committed_schemas_are_those_of_the_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert schemas.stale() == []
     monkeypatch.setattr(schemas, "FOLDER", tmp_path)
-    assert schemas.stale() == [f"{name}.schema.json" for name in ("manifest", "proof", "published")]
+    assert schemas.stale() == [f"{name}.schema.json" for name in schemas.MODELS]
     for path, text in schemas.files().items():
         path.write_text(text.replace("sha256", "sha-256"))
-    assert schemas.stale() == [f"{name}.schema.json" for name in ("manifest", "proof", "published")]
+    assert schemas.stale() == [f"{name}.schema.json" for name in schemas.MODELS]
 
 
 def test_every_field_is_described() -> None:
@@ -90,6 +92,15 @@ def test_a_manifest_from_before_there_were_drivers_is_read() -> None:
     facts = contract.made().facts.model_dump()
     assert facts.pop("architectures") == []
     assert manifest.Facts.model_validate(facts) == contract.made().facts
+
+
+def test_a_manifest_is_read_as_what_it_is(build: Path) -> None:
+    for name, model in (("manifest", manifest.Manifest), ("builder-manifest", manifest.BuilderManifest)):
+        body = json.dumps(documents(build / name)[name]).encode()
+        assert manifest.model_of(body) is model
+        size = contract.made().root.bytes if name == "manifest" else None
+        assert model.model_validate_json(body).root_bytes == size
+    assert manifest.model_of(b"{") is manifest.Manifest
 
 
 def test_a_manifest_never_changes(build: Path) -> None:
