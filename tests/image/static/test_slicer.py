@@ -61,6 +61,11 @@ def started(host: Host, facts: dict[str, Any]) -> dict[str, Any]:
     return start(host, facts, {})[0]
 
 
+def line(said: str) -> str:
+    """The end of what a program said, as one line."""
+    return " ".join(said.split())[-200:]
+
+
 def start(host: Host, facts: dict[str, Any], session: dict[str, str]) -> tuple[dict[str, Any], str]:
     """Start Slicer as a user does, who may write nothing here; return what it has, and all that it said."""
     environment = {"HOME": "/tmp", "PATH": "/usr/bin:/bin", **session}
@@ -69,9 +74,9 @@ def start(host: Host, facts: dict[str, Any], session: dict[str, str]) -> tuple[d
     words += ["--no-splash", "--no-main-window", "--exit-after-startup", "--python-code", ASKED]
     command = "setpriv --reuid=65534 --regid=65534 --clear-groups env -i " + " ".join("%s" for _ in words)
     done = host.run(command, *words)
-    assert done.rc == 0, f"Slicer does not start: it ended with {done.rc}: {done.stderr.strip()[-300:]}"
+    assert done.rc == 0, f"Slicer does not start: it ended with {done.rc}: {line(done.stderr)}"
     answers = [line[4:] for line in done.stdout.splitlines() if line.startswith("kiln{")]
-    assert len(answers) == 1, f"Slicer did not say what it has: {done.stdout.strip()[-300:]}"
+    assert len(answers) == 1, f"Slicer did not say what it has: {line(done.stdout)}"
     return json.loads(answers[0]), done.stdout + done.stderr
 
 
@@ -145,7 +150,7 @@ def test_start_up_file_finds_the_server(host: Host, facts: dict[str, Any], case:
     environment, wanted = CASES[case]
     variable = json.loads(text(host, f"{facts['home']}/kiln/server.json"))["variable"]
     found, whole = start(host, facts, environment(variable))
-    assert "Traceback" not in whole, f"something raises as Slicer starts: {whole.strip()[-200:]}"
+    assert "Traceback" not in whole, f"something raises as Slicer starts: {line(whole)}"
     server = wanted or facts["server"]
     assert found["server"] == server, f"where a session says {case}, Slicer asks {found['server']}"
     assert str(found["history"]).startswith(server), f"Slicer offers {found['history']}, not {server} first"
