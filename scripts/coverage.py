@@ -20,7 +20,7 @@ from kiln.manifest import sha256_file
 PLUGIN = "kiln_coverage"
 
 WINDOWS: tuple[str, ...] = ("appstream/tasks/windows*", "slicer/tasks/windows*")
-"""Files that only a Windows host executes, as patterns below ``ansible/roles``: tests/windows rehearses them."""
+"""Files that only Windows executes, as patterns below ``ansible/roles``: tests/windows rehearses them."""
 
 FORGOTTEN_AFTER = 3600.0
 """Seconds after which a run's notes are removed when every file they speak of has changed since."""
