@@ -108,8 +108,8 @@ def _slicer(root: Path) -> Iterable[Component]:
     if found is None:
         return
     # 34045-linux-amd64-MONAILabel-git1a2b3c4-2026-01-02: what stands behind the name is its own version.
-    name, _, own = found.extension.name.rpartition("-linux-amd64-")[2].partition("-")
-    for part, version in (("slicer", found.version), (name, own or found.extension.revision)):
+    name, own = found.extension.name, found.extension.archive.rpartition(f"-{found.extension.name}-")[2]
+    for part, version in (("slicer", found.version), (name, own)):
         purl = PackageURL("generic", None, part, version)
         yield Component(
             type=ComponentType.APPLICATION,

@@ -51,7 +51,8 @@ class Extension(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    name: str = Field(min_length=1, description="name of its archive, or its own")
+    name: str = Field(min_length=1, description="its name")
+    archive: str = Field(min_length=1, description="name of its archive, without the suffix")
     revision: str = Field(pattern=r"^\d+$", description="revision of Slicer that it was built for")
     path: str = Field(pattern=r"^/", description="folder that its module lies in")
 

@@ -87,7 +87,8 @@ def test_it_holds_slicer_and_its_extension(root: Path, tmp_path: Path) -> None:
     wrote = {
         "kind": "stand-in", "version": "5.10.0", "revision": "34045", "home": "/opt/slicer",
         "extension": {
-            "name": "34045-linux-amd64-MONAILabel-git1a2b3c4-2026-01-02", "revision": "34045", "path": "/opt",
+            "name": "MONAILabel", "archive": "34045-linux-amd64-MONAILabel-git1a2b3c4-2026-01-02",
+            "revision": "34045", "path": "/opt",
         },
     }  # fmt: skip
     put(root / slicer.FACTS, json.dumps(wrote))

@@ -170,7 +170,8 @@ def test_what_the_role_wrote_is_read(tmp_path: Path) -> None:
     assert slicer.installed(tmp_path) is None
     wrote = {
         "kind": "stand-in", "version": "5.10.0", "revision": "34045", "home": "/opt/slicer",
-        "extension": {"name": "MONAILabel", "revision": "34045", "path": "/opt/slicer/x"}, "licences": [],
+        "extension": {"name": "MONAILabel", "archive": "34045-x", "revision": "34045", "path": "/opt/x"},
+        "licences": [],
     }  # fmt: skip
     put(tmp_path / pinned.FACTS, json.dumps(wrote))
     found = slicer.installed(tmp_path)
