@@ -45,7 +45,7 @@ def rounds() -> tuple[tuple[Lane, ...], ...]:
                         [
                             # A name for each test that ended: some take minutes.
                             *(*pytest, "-v", "-ra"),
-                            # Emulation and containers side by side, see tests/conftest.py.
+                            # Guests and servers beside containers, see tests/conftest.py.
                             *("-n", "2", "--dist", "loadscope"),
                             *("tests/guest", "tests/molecule", "tests/server", "tests/gateway", "tests/slicer"),
                             *("tests/defects", "tests/accidents", "tests/benchmarks"),

@@ -20,9 +20,10 @@ for _number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(_number, lambda *_: None)
 
 
-SIDES = {"guest": "emulation"}
-"""Folder of tests → the worker that runs it, all other folders share one. Emulation and containers can go
-side by side, two tests that fill the same containers, layers or caches cannot."""
+SIDES = dict.fromkeys(("guest", "server", "gateway"), "processes")
+"""Folder of tests → the worker that runs it, all other folders share one. Guests, servers and nginx are
+processes with folders of their own and can go beside containers; two tests that fill the same containers or
+caches cannot go beside each other."""
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,10 +1,12 @@
-"""The two policies: what the code may send is allowed, nothing else is, what is foreign is out of reach."""
+"""The policies: what the code may send is allowed, nothing else is, what is foreign is out of reach."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,7 +20,9 @@ from tests.aws.released import V1, V2
 from tests.emulator.needs import PREFIX, S3_ACTIONS
 
 FOLDER = paths.ROOT / "launch/policies"
-ROLES = tuple(operations.COMMANDS)
+INSTANCE = "instance"
+ROLES = (*operations.COMMANDS, INSTANCE)
+CALLS = paths.ROOT / "ansible/roles/health/files/kiln_aws.py"
 
 MOST = 6144
 """Characters of a managed policy, blanks not counted (IAM and STS quotas)."""
@@ -48,7 +52,11 @@ NOT_THEIRS: dict[str, dict[str, str]] = {
 }  # fmt: skip
 """Role → what the modules that it reaches can send, and none of its commands does → why."""
 
-BESIDES = {
+METRICS = "cloudwatch:PutMetricData"
+"""Of no resource; its condition is the namespace."""
+
+BESIDES: dict[str, dict[str, str]] = {
+    INSTANCE: {},
     "operator": {
         "ec2:CreateTags": "tags at creation",
         "iam:PassRole": "roles of fleets and of the import",
@@ -97,6 +105,15 @@ def policy(role: str) -> dict[str, Any]:
     return document
 
 
+def on_an_instance() -> ModuleType:
+    """What makes the calls of an instance: kiln_aws.py of the role health."""
+    spec = importlib.util.spec_from_file_location("kiln_aws", CALLS)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def listed(value: Any) -> list[str]:
     return value if isinstance(value, list) else [value]
 
@@ -107,6 +124,12 @@ def actions(role: str) -> set[str]:
 
 def needed(role: str) -> dict[str, set[str]]:
     """Actions for what the code may send → the modules that do."""
+    if role == INSTANCE:
+        return {
+            f"{service}:{''.join(word.capitalize() for word in name.split('_'))}": {CALLS.name}
+            for service, names in on_an_instance().ALLOWED.items()
+            for name in names
+        }
     found: dict[str, set[str]] = {}
     for (service, operation), modules in operations.of_role(role).items():
         name = S3_ACTIONS.get(operation, operation) if service == "s3" else operation
@@ -143,12 +166,22 @@ def test_all_resources_only_to_look(role: str) -> None:
     reading = ("Describe", "Get", "List")
     for statement in policy(role)["Statement"]:
         if "*" in listed(statement["Resource"]):
-            assert all(each.split(":")[1].startswith(reading) for each in listed(statement["Action"]))
+            acting = [
+                each for each in listed(statement["Action"]) if not each.split(":")[1].startswith(reading)
+            ]
+            assert acting in ([], [METRICS])
+            assert not acting or "cloudwatch:namespace" in statement["Condition"]["StringLike"]
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_it_fits_a_managed_policy(role: str) -> None:
     assert len("".join((FOLDER / f"{role}.json").read_text().split())) <= MOST
+
+
+def test_the_operations_name_every_call_of_an_instance() -> None:
+    text = (paths.ROOT / "docs/operations.md").read_text()
+    section = text.partition("## Instances end in the middle of work, or never")[2].partition("\n## ")[0]
+    assert [each for each in actions(INSTANCE) if each.partition(":")[2] not in section] == []
 
 
 def test_the_reading_of_the_code_finds_what_is_planted(tmp_path: Path) -> None:
@@ -243,6 +276,63 @@ def test_what_is_foreign_is_out_of_the_operator_s_reach(
             "AccessDenied",
             "AccessDeniedException",
         )
+
+
+def test_an_instance_can_make_its_calls_for_its_group_and_no_other(
+    client: Client, acting_as: Callable[..., str]
+) -> None:
+    scaling, instances = client("autoscaling"), {}
+    template = client("ec2").create_launch_template(
+        LaunchTemplateName="any",
+        LaunchTemplateData={
+            "ImageId": released.register(client, name="any", tags={})[0],
+            "InstanceType": "t3.micro",
+        },
+    )["LaunchTemplate"]["LaunchTemplateId"]
+    for group in ("kiln-annotators", "foreign"):
+        scaling.create_auto_scaling_group(
+            AutoScalingGroupName=group, LaunchTemplate={"LaunchTemplateId": template, "Version": "1"},
+            MinSize=0, MaxSize=1, DesiredCapacity=1, AvailabilityZones=[f"{REGION}a"],
+        )  # fmt: skip
+        found = scaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"][0]
+        instances[group] = found["Instances"][0]["InstanceId"]
+    acting_as(FOLDER / "instance.json", name="kiln-instance")
+    import boto3
+
+    def said(group: str, service: str, operation: str) -> str:
+        """AWS's code for a refusal."""
+        hook = {"AutoScalingGroupName": group, "LifecycleHookName": "kiln-drain"}
+        known: dict[str, dict[str, Any]] = {
+            "describe_auto_scaling_instances": {"InstanceIds": [instances[group]]},
+            "describe_lifecycle_hooks": {"AutoScalingGroupName": group},
+            "set_instance_health": {"InstanceId": instances[group], "HealthStatus": "Healthy"},
+            "set_instance_protection": {
+                "AutoScalingGroupName": group,
+                "InstanceIds": [instances[group]],
+                "ProtectedFromScaleIn": True,
+            },
+            "record_lifecycle_action_heartbeat": {**hook, "InstanceId": instances[group]},
+            "complete_lifecycle_action": {
+                **hook,
+                "InstanceId": instances[group],
+                "LifecycleActionResult": "CONTINUE",
+            },
+            "put_metric_data": {
+                "Namespace": {"kiln-annotators": "Kiln/Annotators", "foreign": "AWS/EC2"}[group],
+                "MetricData": [{"MetricName": "Busy", "Value": 1}],
+            },
+        }
+        try:
+            getattr(boto3.client(service, region_name=REGION), operation)(**known[operation])  # type: ignore[call-overload]
+        except ClientError as error:
+            return str(error.response["Error"]["Code"])
+        return ""
+
+    calls = [(service, name) for service, names in on_an_instance().ALLOWED.items() for name in names]
+    for group in instances:
+        refused = {name for service, name in calls if said(group, service, name).startswith("AccessDenied")}
+        looks = {name for _, name in calls if name.startswith("describe_")}
+        assert refused == (set() if group == "kiln-annotators" else {name for _, name in calls} - looks)
 
 
 def test_who_may_not_is_told_where_to_look(

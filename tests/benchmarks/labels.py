@@ -1,5 +1,8 @@
 """labels.*: 1,600 labels by four clients over two servers on one folder, of which one is killed halfway.
 
+Every fourth has a tag that all clients save, so that both servers replace what the other has saved; what was
+replaced must be there as an earlier version.
+
 ``python -m tests.benchmarks.labels [SAVES] [ROUNDS]``, on the latest proven image. Then, without a kill,
 the same by servers with the shared store and by servers with upstream's stock store in turn: what the safety
 costs.

@@ -68,11 +68,14 @@ def _pair() -> tuple[str, str]:
 
 
 IMDS = "opt/kiln-imds"
+IMDS_PORT = 8169
+"""What asks the address of the metadata service is led here: nginx has port 80 of every address."""
+
 METADATA = several(
     write(f"{IMDS}/scripts/imds.py", Path(imds.__file__).read_text()),
     write(
         f"{UNITS}/kiln-imds.socket",
-        f"[Socket]\nListenStream={imds.ADDRESS}\nFreeBind=yes\nAccept=yes\n",
+        f"[Socket]\nListenStream=127.0.0.1:{IMDS_PORT}\nAccept=yes\n",
     ),
     write(
         f"{UNITS}/kiln-imds@.service",

@@ -16,7 +16,7 @@ from typing import Any
 
 from scripts import engine, imds, layer, verdicts
 from tests.defects import campaign, live
-from tests.defects.boot_rows import DIFFER, IMDS, METADATA, SERVER, UNITS, VERSION_2, needs_server
+from tests.defects.boot_rows import DIFFER, IMDS, IMDS_PORT, METADATA, SERVER, UNITS, VERSION_2, needs_server
 from tests.defects.defect import Defect
 from tests.defects.proof import SOUND_BOOTS
 from tests.image.live.asked.program import program
@@ -106,15 +106,19 @@ def _boot(
 
 
 def _address(engine_: engine.Engine, name: str) -> None:
-    """Give a container without a network the address of the metadata service."""
+    """Give a container without a network the address of the metadata service, and lead it there."""
     process = engine_.call("inspect", "--format", "{{.State.Pid}}", name).stdout.strip()
-    address = imds.ADDRESS.partition(":")[0]
-    command = ["nsenter", "--net", "--target", process, "ip", "address", "add", f"{address}/32", "dev", "lo"]
-    subprocess.run(command, check=True)
+    address, _, port = imds.ADDRESS.partition(":")
+    for command in (
+        f"ip address add {address}/32 dev lo",
+        f"iptables -t nat -A OUTPUT -p tcp -d {address} --dport {port} -j REDIRECT --to-ports {IMDS_PORT}",
+    ):
+        subprocess.run(["nsenter", "--net", "--target", process, *command.split()], check=True)
 
 
 def _ask(engine_: engine.Engine, name: str, *command: str) -> str:
-    return engine_.call("exec", name, *command).stdout.strip()
+    # What a guest is asked waits for it to settle, some of it for a minute.
+    return engine_.call("exec", name, *command, timeout=BOOT_SECONDS).stdout.strip()
 
 
 def refused(planted: Sequence[Defect], root: Path, work: Path, run_id: str) -> dict[str, str]:

@@ -73,6 +73,7 @@ def serve() -> Iterator[str]:
 
     lifecycle.install()
     # Its own client for what it needs of itself must not find a real account's keys.
+    before = dict(os.environ)
     os.environ.update({**CREDENTIALS, "AWS_DEFAULT_REGION": REGION})
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -80,6 +81,8 @@ def serve() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.get_host_and_port()[1]}"
     finally:
         server.stop()
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def fresh(endpoint: str) -> Cloud:

@@ -131,6 +131,8 @@ def _context(asked: Asked, account: str) -> dict[str, tuple[str, ...]]:
         context["aws:tagkeys"] = tuple(tags)
     if asked.service == "s3" and asked.params.get("Prefix") is not None:
         context["s3:prefix"] = (asked.params["Prefix"],)
+    if asked.service == "cloudwatch" and asked.params.get("Namespace"):
+        context["cloudwatch:namespace"] = (asked.params["Namespace"],)
     return context
 
 
@@ -247,10 +249,22 @@ def _ssm(asked: Asked, account: str) -> list[str]:
 
 
 def _autoscaling(asked: Asked, account: str) -> list[str]:
-    name = asked.params.get("AutoScalingGroupName")
-    if not name or asked.operation.startswith(READING):
+    if asked.operation.startswith(READING):
+        return []
+    name = asked.params.get("AutoScalingGroupName") or _group_of(asked, account)
+    if not name:
         return []
     return [f"arn:aws:autoscaling:{asked.region}:{account}:autoScalingGroup:*:autoScalingGroupName/{name}"]
+
+
+def _group_of(asked: Asked, account: str) -> str:
+    """SetInstanceHealth and its like name an instance, and are allowed by its group."""
+    from moto.autoscaling.models import autoscaling_backends
+
+    wanted = asked.params.get("InstanceId")
+    groups = autoscaling_backends[account][asked.region].autoscaling_groups.values()
+    found = (group for group in groups for state in group.instance_states if state.instance.id == wanted)
+    return next((str(group.name) for group in found), "")
 
 
 def _ebs(asked: Asked, _: str) -> list[str]:

@@ -45,11 +45,18 @@ class GoneError(Exception):
     """The connection is to be closed without an answer."""
 
 
+def _backend(service: str | None) -> Any:
+    """Moto's application for a service, None where it found none that a request could be for."""
+    if service is None:
+        raise NotImplementedError("moto lacks the service")
+    return create_backend_app(service)
+
+
 class Emulator:
     """The application of WSGI."""
 
     def __init__(self) -> None:
-        self.moto = DomainDispatcherApplication(create_backend_app)
+        self.moto = DomainDispatcherApplication(_backend)
         self.rules = faults.Rules()
         self.record = recorder.Recorder()
         self.seen: dict[Any, Answer] = {}

@@ -2,8 +2,8 @@
 the table.
 
 ``python -m tests.emulator.standin RUNTIME PORT`` under the role's files. ``POST /infer/x?SECONDS`` blocks
-the loop so long; ``POST /train/SECONDS`` starts a process with a training's command line; ``GET /info/``
-names the models.
+the loop so long; ``POST /train/SECONDS`` and ``POST /batch_infer/SECONDS`` start a process with the command
+line that the shared store gives such a task; ``GET /info/`` names the models.
 """
 
 from __future__ import annotations
@@ -17,9 +17,24 @@ from pathlib import Path
 from typing import Any
 
 import kiln_inflight
+from kiln_store import tasks
 
 MODELS = {"models": {"segmentation_spleen": {}}}
-TASK = ["-m", "monailabel.interfaces.utils.app", "-m", "train", "-r", "{}"]
+
+
+def task(kind: str, program: str, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a process that stands for a task, by the program that starts the shared store's tasks.
+
+    Parameters
+    ----------
+    kind:
+        ``train``, ``batch_infer`` or ``scoring``.
+    program:
+        What it does, in Python.
+    """
+    line = [sys.executable, "-c", program, "-m", tasks.UPSTREAM, "-m", kind, "-r", "{}"]
+    started: subprocess.Popen[bytes] = tasks.Subprocess.Popen(line, **options)
+    return started
 
 
 async def app(scope: Any, _: Any, send: Any) -> None:
@@ -28,9 +43,9 @@ async def app(scope: Any, _: Any, send: Any) -> None:
     if path.startswith("/infer"):
         time.sleep(float(scope["query"]))
         body = {"mask": "of " + scope["query"]}
-    elif path.startswith("/train"):
-        nap = f"import time; time.sleep({path.rpartition('/')[2]})"
-        child = subprocess.Popen([sys.executable, "-c", nap, *TASK])
+    elif path.startswith(("/train", "/batch_infer")):
+        _, kind, seconds = path.split("/")
+        child = task(kind, f"import time; time.sleep({seconds})")
         members = Path(sys.argv[1]) / "cgroup.procs"
         members.write_text(members.read_text() + f"{child.pid}\n")
     await send({"type": "http.response.start", "status": status, "headers": []})

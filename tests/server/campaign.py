@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,12 +17,23 @@ from typing import Any
 
 import requests
 
-from tests.server.live import Live
+from tests.server.live import FILES, Live
+
+sys.path.insert(0, str(FILES))
+
+from kiln_store import earlier
+from kiln_store.tree import Tree
 
 SEED = 20240101
 
 IMAGES = 10
 """Images of a folder; clients go round them, with another tag for each round."""
+
+EVERYONE = "everyone"
+"""A tag that all clients save, over all servers: each of them replaces what another has saved."""
+
+SHARE = 4
+"""Every fourth label of a client has it."""
 
 SIZE = 20_000
 """Bytes of a label: what a small structure of a CT takes, compressed."""
@@ -77,8 +89,9 @@ class Said:
 def body(writer: str, place: int) -> bytes:
     """What a client sends; the same each time, and nobody else's."""
     chance = random.Random(f"{SEED} {writer} {place}")
-    # As an image begins: the server refuses what is none.
-    return f"NRRD0004\n# {writer} {place}\n".encode() + chance.randbytes(SIZE)
+    # The server refuses what is no image, or not all of one.
+    header = f"NRRD0004\n# {writer} {place}\ntype: uint8\ndimension: 1\nsizes: {SIZE}\nencoding: raw\n\n"
+    return header.encode() + chance.randbytes(SIZE)
 
 
 def client(server: Live, writer: str, saves: int, done: Callable[[Saved], None]) -> None:
@@ -86,6 +99,8 @@ def client(server: Live, writer: str, saves: int, done: Callable[[Saved], None])
     with requests.Session() as session:
         for place in range(saves):
             image, tag = f"image-{place % IMAGES}", f"{writer}-{place // IMAGES}"
+            if place % SHARE == SHARE - 1:
+                tag = EVERYONE
             sent = body(writer, place)
             while True:
                 try:
@@ -173,6 +188,8 @@ def run(servers: list[Live], clients: int, saves: int, *, kill: bool) -> Said:
 def lost(said: Said, studies: Path, objects: dict[str, Any]) -> tuple[list[Saved], list[Saved]]:
     """Labels that were acknowledged and are not there, and those of which something noted is not there.
 
+    One that another client has replaced must be there as an earlier version.
+
     Parameters
     ----------
     said:
@@ -182,16 +199,32 @@ def lost(said: Said, studies: Path, objects: dict[str, Any]) -> tuple[list[Saved
     objects:
         What an index, or a server, says of each image.
     """
-    gone, unknown = [], []
+    gone, unknown, replaced = [], [], earlier_versions(studies)
     for one in said.acknowledged:
         label = objects.get(one.image, {}).get("labels", {}).get(one.tag)
         file = studies / "labels" / one.tag / f"{one.image}.nrrd"
-        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != one.checksum:
-            gone.append(one)
+        there = file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == one.checksum
         info = label["info"] if label else {}
+        if one.tag == EVERYONE and not there:
+            kept = replaced.get((one.image, one.checksum))
+            there, info = kept is not None, kept or {}
+        if not there:
+            gone.append(one)
         if (info.get("writer"), info.get("place")) != (one.writer, one.place):
             unknown.append(one)
     return gone, unknown
+
+
+def earlier_versions(studies: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """Image and checksum of each earlier version of a label that everyone saves → what is noted of it."""
+    with Tree(studies) as tree:
+        return {
+            (version.image, hashlib.sha256((studies / version.path).read_bytes()).hexdigest()): earlier.entry(
+                tree, version
+            ).get("info", {})
+            for version in earlier.versions(tree)
+            if version.tag == EVERYONE
+        }
 
 
 def known(server: Live) -> dict[str, Any]:

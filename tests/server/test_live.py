@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
+import shutil
 import signal
+import tarfile
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -177,6 +181,102 @@ def test_no_name_leads_out_of_the_studies(front: Front, place: Path, name: str) 
     assert front.ask("GET", "/info/").status_code == 200
 
 
+def ask_nap(front: Front, params: Any, role: str = "user", image: str = "ct") -> requests.Response:
+    """An inference that lasts no time."""
+    return front.ask(
+        "POST", "/infer/nap", role, params={"image": image, "output": "json"},
+        files={"params": (None, json.dumps(params))},
+    )  # fmt: skip
+
+
+def test_no_inference_reads_a_file_that_the_datastore_does_not_have(front: Front) -> None:
+    """Each of these is there, in the server's own root."""
+    assert ask_nap(front, {}).status_code == 200
+    studies = f"{live.HOME}/studies"
+    there = ["/etc/passwd", f"{studies}/ct.nii.gz", "studies/ct.nii.gz", "studies", "../../../etc/passwd"]
+    for path in there:
+        for answer in (ask_nap(front, {}, image=path), ask_nap(front, {"image": path})):
+            assert answer.status_code == 400, f"{path}: {answer.text[:200]}"
+            assert "is no image of this server\n  fix: " in answer.json()["detail"]
+    for name in ("wsi", "wsi_v2"):
+        answer = front.ask("POST", f"/infer/{name}/nap", "user", params={"image": "/etc/passwd"})
+        assert answer.status_code == 400, f"{name}: {answer.text[:200]}"
+    assert ask_nap(front, {"label": "/etc/passwd"}).status_code == 400
+    # Upstream's own ways to an image that is in no datastore stay open.
+    body = (front.server.studies / "ct.nii.gz").read_bytes()
+    sent = front.ask("POST", "/infer/nap?output=json", "user", files={"file": ("x.nii.gz", body)})
+    assert sent.status_code == 200, sent.text
+    session = front.ask("PUT", "/session/", "user", files={"files": ("x.nii.gz", body)}).json()["session_id"]
+    by_session = front.ask("POST", f"/infer/nap?output=json&session_id={session}", "user")
+    assert by_session.status_code == 200, by_session.text
+
+
+def test_no_inference_saves_a_label(front: Front) -> None:
+    before = front.files()
+    for role in ("user", "admin"):
+        answer = ask_nap(front, {"save_label": True, "label_tag": "final"}, role)
+        assert answer.status_code == 400 and "PUT /datastore/label" in answer.json()["detail"]
+    assert ask_nap(front, {"save_label": "false", "label_tag": "final"}).status_code == 200
+    assert front.files() == before
+
+
+@pytest.mark.parametrize("kind", ["tar", "gztar", "zip"])
+def test_a_session_of_an_archive_is_unpacked(front: Front, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "series").mkdir()
+    (tmp_path / "series/1.dcm").write_bytes(b"slice")
+    file = Path(shutil.make_archive(str(tmp_path / "x"), kind, tmp_path / "series"))
+    answer = front.ask(
+        "PUT", "/session/", "user", params={"uncompress": "true"},
+        files={"files": (file.name, file.read_bytes())},
+    )  # fmt: skip
+    assert answer.status_code == 200, answer.text
+    image = Path(answer.json()["session_info"]["image"])
+    kept = front.server.studies / image.relative_to(f"{live.HOME}/studies")
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == {"1.dcm": b"slice"}
+
+
+HOSTILE = {
+    "up": [("../" * 12 + "var/lib/monai-label/studies/hostile.nii.gz", None)],
+    "absolute": [("/var/lib/monai-label/studies/hostile.nii.gz", None)],
+    "through a link": [("a", "/var/lib/monai-label/studies"), ("a/hostile.nii.gz", None)],
+    "a link alone": [("hostile", "/etc/passwd")],
+}
+"""Members of a tar, each with the target of a link, or None for a file."""
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_archive_is_refused_and_leaves_nothing(front: Front, case: str) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, link in HOSTILE[case]:
+            entry = tarfile.TarInfo(name)
+            entry.size = 0 if link else 1
+            if link:
+                entry.type, entry.linkname = tarfile.SYMTYPE, link
+            tar.addfile(entry, io.BytesIO(b"x"))
+    sent = [("x.tar", packed.getvalue())]
+    if case in ("up", "absolute"):
+        zipped = io.BytesIO()
+        with zipfile.ZipFile(zipped, "w") as archive:
+            archive.writestr(HOSTILE[case][0][0], b"x")
+        sent.append(("x.zip", zipped.getvalue()))
+    sessions = front.server.studies / ".kiln-store/sessions"
+    before = front.files(), set(sessions.iterdir())
+    for name, body in sent:
+        answer = front.ask("PUT", "/session/?uncompress=true", "user", files={"files": (name, body)})
+        assert answer.status_code == 400, answer.text
+        assert "in the archive" in answer.json()["detail"] and "\n  fix: " in answer.json()["detail"]
+    assert (front.files(), set(sessions.iterdir())) == before
+    assert not list((front.server.place / "layer/upper").rglob("*hostile*"))
+
+
+def test_no_task_runs_inside_of_a_request(front: Front) -> None:
+    for path in ("/train/", "/train/nap", "/batch/infer/nap"):
+        answer = front.ask("POST", f"{path}?run_sync=true", json={})
+        assert answer.status_code == 400, answer.text
+        assert "\n  fix: leave it out" in answer.json()["detail"]
+
+
 def test_an_upload_beyond_the_servers_disk_is_an_error_and_leaves_nothing(front: Front, place: Path) -> None:
     """Of nginx's own disk tests/gateway has the same; more than 10 GB are refused there, unsent."""
     header = nibabel.Nifti1Header()
@@ -254,11 +354,12 @@ def nap(front: Front, seconds: float) -> requests.Response:
 
 
 def test_a_long_inference_is_never_unhealthy_and_a_stopped_server_is(front: Front, bench: Bench) -> None:
+    bench.settings["REQUEST"] = "90"
     bench.start("kiln_health")
     until(lambda: bench.ask_health("/readyz")[0] == 200)
     seen: list[int] = []
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(nap, front, 12)
+        asked = pool.submit(nap, front, 60)
         while not asked.done():
             seen.append(bench.ask_health("/healthz")[0])
             time.sleep(0.2)

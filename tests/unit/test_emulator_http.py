@@ -149,6 +149,12 @@ def test_a_gap_is_told_and_does_not_look_like_an_outage(client: Any, emulator: A
     assert len(emulator.requests()) == 1
 
 
+def test_a_service_that_moto_lacks_is_told(client: Any) -> None:
+    with refused("NotEmulated") as error:
+        client("pricing").describe_services()
+    assert "pricing:DescribeServices: moto lacks the service" in str(error.value)
+
+
 @pytest.mark.parametrize("fault", ["throttle", "5xx", "reset", "lost"])
 @pytest.mark.parametrize("service", ["ssm", "ec2", "s3", "autoscaling", "ebs"])
 def test_boto3_survives_a_fault_and_meets_it(client: Any, emulator: Any, fault: str, service: str) -> None:

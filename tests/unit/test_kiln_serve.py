@@ -247,6 +247,70 @@ def test_a_release_that_would_lose_the_names_does_not_start(tmp_path: Path) -> N
     ]
 
 
+# As little of upstream's endpoints as the guard looks at.
+ENDPOINTS = """
+def stands(name, **has):
+    made = sys.modules[name] = types.ModuleType(name)
+    made.__path__ = []
+    vars(made).update(has)
+    above, _, last = name.rpartition(".")
+    if above:
+        setattr(sys.modules[above], last, made)
+class HTTPException(Exception):
+    pass
+class Sessions:
+    def add_session(self):
+        return shutil.unpack_archive
+def run(params=None, run_sync=False):
+    print("done")
+def infer(image="", params="{}", wsi=None):
+    print("done")
+stands("fastapi", HTTPException=HTTPException)
+stands("monailabel")
+stands("monailabel.utils")
+stands("monailabel.utils.sessions", Sessions=Sessions, shutil=shutil)
+stands("monailabel.endpoints")
+stands("monailabel.endpoints.infer", run_inference=infer)
+stands("monailabel.endpoints.wsi_infer", run_wsi_inference=infer)
+stands("monailabel.endpoints.train", run=run, run_model=run)
+stands("monailabel.endpoints.batch_infer", run=run)
+stands("monailabel.endpoints.session", create_session=lambda uncompress: None)
+"""
+
+
+def guarded(tmp_path: Path, more: str) -> subprocess.CompletedProcess[str]:
+    """Have a server look at requests, and ask one of its endpoints."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"import asyncio, shutil, sys, types\nsys.path.insert(0, {str(FILE.parent)!r})\n"
+        f"import kiln_serve\n{BASE}\n{ENDPOINTS}\n{more}\n"
+        + textwrap.dedent("""
+            server = kiln_serve.server_class(Server)(200)
+            server.guard = kiln_serve.guard
+            asyncio.run(server.serve())
+            from monailabel.endpoints import train
+            train.run({}, False)
+            train.run({}, True)
+        """)
+    )
+    return subprocess.run([sys.executable, program], capture_output=True, text=True)
+
+
+def test_requests_are_looked_at_before_the_server_answers_any(tmp_path: Path) -> None:
+    done = guarded(tmp_path, "")
+    assert done.stdout == "done\n", done.stderr
+    assert "HTTPException" in done.stderr and "run_sync would keep the server" in done.stderr
+
+
+def test_a_release_whose_requests_cannot_be_looked_at_does_not_start(tmp_path: Path) -> None:
+    done = guarded(tmp_path, "stands('monailabel.endpoints.train', run=print, run_model=run)")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-2:] == [
+        "error: requests would not be looked at: train.run has no run_sync",
+        f"  fix: adapt {FILE.parent}/kiln_guard.py to this MONAI Label",
+    ]
+
+
 def test_the_table_is_kept_and_ready_when_info_answers(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(

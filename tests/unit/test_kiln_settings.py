@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import grp
 import json
 import os
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import jsonschema
 import pytest
 import yaml
@@ -22,6 +24,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kiln import paths
+from launch.settings import Document
 from scripts import facts
 
 ROLES = paths.ROOT / "ansible/roles"
@@ -211,6 +214,22 @@ def test_systemds_rules_are_read_as_in_its_manual() -> None:
 # What a good document makes.
 
 
+def test_a_document_as_launch_writes_it_is_taken_up_the_same(places: Places) -> None:
+    assert apply(places, GOOD) == 0
+
+    def made() -> dict[str, str]:
+        files = (places.store / "current").iterdir()
+        return {file.name: file.read_text() for file in files if file.name.endswith(".env")}
+
+    by_hand = made()
+    given = tomllib.loads(GOOD)
+    written = Document(given.pop("schema"), given).as_toml()
+    assert written != GOOD
+    assert apply(places, written) == 0
+    assert len(by_hand) > 3
+    assert made() == by_hand
+
+
 def test_a_document_becomes_files_of_the_units(places: Places, capfd: pytest.CaptureFixture[str]) -> None:
     before = listing(places.root, *OWN)
     assert apply(places, GOOD) == 0
@@ -231,6 +250,7 @@ def test_a_document_becomes_files_of_the_units(places: Places, capfd: pytest.Cap
         "KILN_HEALTH_REQUEST": "900",
         "KILN_HEALTH_DRAIN": "960",
         "KILN_HEALTH_STOP": "960",
+        "KILN_HEALTH_WANTED": "segmentation_spleen",
         "KILN_HEALTH_GPU_WANTED": "promised",
     }
     assert systemd_reads(current(places, "kiln-health.env")) == health
@@ -294,6 +314,12 @@ def test_a_setting_becomes_variables(places: Places, line: str, variables: dict[
     assert apply(places, f"schema = 1\n{line}\n") == 0
     path = places.store / "current/monai-label.env"
     assert (systemd_reads(path.read_text()) if path.exists() else {}) == variables
+
+
+def test_a_limit_of_inference_counts_by_itself() -> None:
+    """Upstream has none at its default concurrency of -1, and kiln-health would find the server hung."""
+    written = (ROLES / "monai_label/templates/monai-label.env.j2").read_text()
+    assert int(systemd_reads(written)["MONAI_LABEL_INFER_CONCURRENCY"]) >= 1
 
 
 @pytest.mark.parametrize(("timeout", "waits"), [(600, None), (3940, None), (3941, 4001), (86_400, 86_460)])
@@ -469,6 +495,43 @@ def test_check_writes_nothing(places: Places, tmp_path: Path, capfd: pytest.Capt
         in capfd.readouterr().out
     )
     assert main(["--root", str(places.root), "check", str(tmp_path / "none")]) == 1
+
+
+SHARED = "[efs]\nhost = 'fs.test'\n"
+BALANCED = "[gateway]\ntrusted_proxies = ['10.0.0.0/16']\n"
+ISSUER = "[auth.oidc]\nissuer = 'https://sso.test'\naudience = 'a'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "doubted"),
+    [
+        (SHARED, False, "efs"),
+        (BALANCED, False, "gateway.trusted_proxies"),
+        (SHARED + BALANCED, True, ""),
+        (SHARED + ISSUER, False, ""),
+        ("[labels]\nkeep_days = 7\n", False, ""),
+    ],
+)
+def test_several_servers_with_a_key_each_are_doubted(
+    places: Places, text: str, key: bool, doubted: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Behind a load balancer a log-in would count at every other request."""
+    if key:
+        places.at("/etc/kiln/auth/signing.key").write_text("0" * 64)
+    assert apply(places, f"schema = 1\n{text}") == 0
+    # It counts all the same: whoever brings a key later is not kept from starting now.
+    assert places.ready.exists()
+    told = json.loads(places.status.read_text())
+    assert [each["key"] for each in told["warnings"]] == ([doubted] if doubted else [])
+    assert ("<4>warning: settings: " in capfd.readouterr().err) is bool(doubted)
+    assert main(["--root", str(places.root), "check"]) == 0
+    said = capfd.readouterr().err
+    words = (
+        f"warning: settings: {doubted} is for several servers, and /etc/kiln/auth/signing.key is not there"
+    )
+    assert (words in said and "  fix: " in said) if doubted else not said
+    assert main(["--root", str(places.root), "status"]) == 0
+    assert (f"warning: {doubted} is for several" in capfd.readouterr().out) is bool(doubted)
 
 
 def test_the_last_good_document_stays_in_force(places: Places, capfd: pytest.CaptureFixture[str]) -> None:
@@ -802,6 +865,19 @@ def test_several_at_once_end_with_one_generation(places: Places) -> None:
 
 
 # What is in the image.
+
+
+def test_the_drain_alone_starts_whatever_its_document() -> None:
+    """What is to end ends also where a document was refused: its lifecycle hook waits for the drain."""
+    variables = yaml.safe_load((ROLES / "settings/vars/main.yml").read_text())
+    rendered = jinja2.Template(variables["__settings_drop_ins"]).render(
+        settings_consumers=UNITS, __settings_units="", lookup=lambda _, name, **__: (FILES / name).read_text()
+    )
+    made = {each["dest"]: each["content"] for each in ast.literal_eval(rendered.strip())}
+    takes = {unit: made[f"/{unit}.d/40-settings.conf"] for unit in UNITS}
+    assert all("EnvironmentFile=-/var/lib/kiln/settings/current/%p.env" in text for text in takes.values())
+    waits = {unit for unit, text in takes.items() if "\nAssertPathExists=/run/kiln/settings.ready\n" in text}
+    assert waits == set(UNITS) - {"kiln-drain.service"}
 
 
 def test_facts_name_the_schemas_of_the_role(tmp_path: Path) -> None:

@@ -922,8 +922,9 @@ def race(
 @pytest.mark.slow
 @pytest.mark.parametrize("tag", ["", "final"], ids=["a tag each", "one tag"])
 def test_no_label_is_lost_by_writers_that_are_killed(studies: Path, tag: str) -> None:
-    found = race(studies, writers=4, count=25, kills=24, tag=tag)
-    assert (found["acknowledged"], found["lost"], found["wrong"]) == (100, [], [])
+    # On a fast disk few of them are left to be killed where they save less.
+    found = race(studies, writers=4, count=75, kills=24, tag=tag)
+    assert (found["acknowledged"], found["lost"], found["wrong"]) == (300, [], [])
     assert found["killed"] > 8
     assert found["watched"]["looks"] > 20
     assert found["watched"]["wrong"] == []

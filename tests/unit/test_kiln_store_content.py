@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import struct
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -81,15 +85,170 @@ def test_what_is_no_image_is_refused(tmp_path: Path, ext: str, body: bytes) -> N
         content.check(path, ext, "the label")
 
 
+VOXELS = bytes(range(240))
+NRRD = "NRRD0005\n# as Slicer writes it\ntype: {kind}\ndimension: 3\nspace: left-posterior-superior\n"
+NRRD += "sizes: {sizes}\nkinds: domain domain domain\nencoding: {encoding}\nSegment0_ID:=a: b\n\n"
+ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
+    "raw": bytes,
+    "gzip": gzip.compress,
+    "bz2": bz2.compress,
+    "hex": lambda voxels: voxels.hex().encode(),
+}
+
+
+def nrrd(kind: str = "short", sizes: str = "4 5 6", encoding: str = "gzip", voxels: bytes = VOXELS) -> bytes:
+    header = NRRD.format(kind=kind, sizes=sizes, encoding=encoding)
+    return header.encode() + ENCODINGS.get(encoding, bytes)(voxels)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("ext", [".nrrd", ".seg.nrrd"])
+def test_a_whole_nrrd_is_taken_and_half_of_one_is_not(tmp_path: Path, ext: str, encoding: str) -> None:
+    path = tmp_path / "x"
+    for ends in ("\n", "\r\n"):
+        whole = nrrd(encoding=encoding)
+        header, _, voxels = whole.partition(b"\n\n")
+        whole = header.replace(b"\n", ends.encode()) + 2 * ends.encode() + voxels
+        path.write_bytes(whole)
+        content.check(path, ext, "the label")
+        for left in (*range(7, len(whole), 13), len(whole) - 1):
+            path.write_bytes(whole[:left])
+            with pytest.raises(RefusedError, match=r"the label as .* is (truncated|no )"):
+                content.check(path, ext, "the label")
+
+
+def test_a_nrrd_with_text_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(nrrd(encoding="ascii", voxels=b"1 2 3"))
+    content.check(path, ".nrrd", "the label")
+
+
+def test_each_type_of_a_nrrd_has_a_width() -> None:
+    for kind, width in content.NRRD_BYTES.items():
+        assert content.nrrd(nrrd(kind))[1] == 120 * width
+    block = nrrd("block").replace(b"encoding", b"block size: 3\nencoding")
+    assert content.nrrd(block)[1] == 360
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"short", b"long short"),
+        (b"short", b"block"),
+        (b"4 5 6", b"4 5"),
+        (b"4 5 6", b"4 5 0"),
+        (b"4 5 6", b"4 5 x"),
+        (b"4 5 6", b"4 5 -6"),
+        (b"sizes", b"# sizes"),
+        (b"gzip", b"lzma"),
+        (b"encoding", b"data file: x.raw\nencoding"),
+    ],
+)
+def test_a_nrrd_whose_header_makes_no_sense_is_refused(tmp_path: Path, old: bytes, new: bytes) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(nrrd().replace(old, new, 1))
+    with pytest.raises(RefusedError, match=r"no NRRD file|in another file"):
+        content.check(path, ".nrrd", "the label")
+
+
+def tiff(order: str, big: bool, kind: str = "I") -> bytes:
+    """Two images of a strip and of three tiles, their directories at the end, as libtiff writes them."""
+    word, number, width = ("Q", "Q", 8) if big else ("I", "H", 4)
+    codes = {"H": 3, "I": 4, "Q": 16}
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}H", 43 if big else 42)
+    head += struct.pack(f"{order}HH", 8, 0) if big else b""
+    start = len(head) + width
+    body, links = bytearray(120), []
+    for places, sizes in (
+        ((273, [start]), (279, [30])),
+        ((324, [start, start + 30, start + 60]), (325, [30] * 3)),
+    ):
+        written = []
+        for tag, values in (places, sizes):
+            packed = struct.pack(f"{order}{len(values)}{kind}", *values)
+            if len(packed) > width:
+                at = start + len(body)
+                body += packed
+                packed = struct.pack(order + word, at)
+            entry = struct.pack(f"{order}HH{word}", tag, codes[kind], len(values))
+            written.append(entry + packed.ljust(width, b"\0"))
+        links.append(start + len(body))
+        body += struct.pack(order + number, len(written)) + b"".join(written)
+        links.append(start + len(body))
+        body += bytes(width)
+    file = bytearray(head + struct.pack(order + word, links[0]) + body)
+    file[links[1] : links[1] + width] = struct.pack(order + word, links[2])
+    return bytes(file)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("big", "kind"), [(False, "H"), (False, "I"), (True, "I"), (True, "Q")])
+def test_a_whole_tiff_is_taken_and_half_of_one_is_not(
+    tmp_path: Path, order: str, big: bool, kind: str
+) -> None:
+    path = tmp_path / "x"
+    whole = tiff(order, big, kind)
+    path.write_bytes(whole)
+    content.check(path, ".tif", "the image")
+    for left in range(4, len(whole)):
+        path.write_bytes(whole[:left])
+        with pytest.raises(RefusedError, match="truncated"):
+            content.check(path, ".svs", "the image")
+
+
+def test_a_tiff_whose_directories_come_first_is_looked_at_to_its_last_tile(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    whole = tiff("<", False)
+    # Its tiles begin where the file ends.
+    moved = whole.replace(
+        struct.pack("<III", 8, 38, 68), struct.pack("<III", *(len(whole) + at for at in (0, 30, 60)))
+    )
+    path.write_bytes(moved + bytes(90))
+    content.check(path, ".tif", "the image")
+    path.write_bytes(moved + bytes(89))
+    with pytest.raises(RefusedError, match="truncated"):
+        content.check(path, ".tif", "the image")
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_a_tiff_of_too_many_tiles_is_refused(tmp_path: Path, big: bool) -> None:
+    word = "Q" if big else "I"
+    count = struct.pack(f"<{word}", 3)
+    whole = tiff("<", big).replace(
+        struct.pack("<HH", 324, 4) + count, struct.pack("<HH", 324, 4) + b"\xff" * len(count)
+    )
+    path = tmp_path / "x"
+    path.write_bytes(whole)
+    with pytest.raises(RefusedError, match=r"\d+ tiles make no sense"):
+        content.check(path, ".tif", "the image")
+
+
+def test_a_tiff_that_goes_in_a_circle_ends(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    body = b"II*\0" + struct.pack("<IHI", 8, 0, 8)
+    path.write_bytes(body)
+    content.check(path, ".tif", "the image")
+    path.write_bytes(b"II*\0" + bytes(20))
+    with pytest.raises(RefusedError, match="no image in it"):
+        content.check(path, ".tif", "the image")
+
+
+@given(st.sampled_from([*content.TIFF, b"NRRD0004\n"]), st.binary(max_size=200))
+def test_any_bytes_are_an_image_or_refused(kind: bytes, body: bytes) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(kind + body)
+        file.flush()
+        try:
+            content.check(Path(file.name), ".nrrd" if kind.startswith(b"N") else ".tif", "the image")
+        except RefusedError as refused:
+            assert "\n  fix: " in str(refused)
+
+
 @pytest.mark.parametrize(
     ("ext", "whole"),
     [
-        (".nrrd", b"NRRD0004\ntype: short\n"),
-        (".seg.nrrd", b"NRRD0005\n"),
         (".png", b"\x89PNG\r\n\x1a\n" + bytes(80) + b"IEND\xaeB`\x82"),
         (".jpg", b"\xff\xd8\xff\xe0" + bytes(80) + b"\xff\xd9"),
-        (".tif", b"II*\0" + bytes(20)),
-        (".svs", b"MM\0*" + bytes(20)),
         (".xml", b"<annotations/>"),
         (".json", b"whatever is not listed"),
     ],

@@ -57,6 +57,30 @@ def test_a_model_is_replaced_as_a_whole(folders: tuple[Path, Path], tmp_path: Pa
     assert [path.name for path in (studies / ".kiln-store/models").iterdir()] == ["spleen.pt"]
 
 
+def test_a_model_that_is_deleted_is_set_aside_for_all(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    app, studies = folders
+    peer = tmp_path / "peer"
+    (peer / "model").mkdir(parents=True)
+    for one in (app, peer):
+        models.share(one, studies, ["spleen"])
+    (tmp_path / "old").write_text("old")
+    link = app / "model/spleen.pt"
+    models.Shutil.copy(tmp_path / "old", link)
+    models.Shutil.move(str(link), f"{link}.20260101_000000.deleted")
+    assert not (peer / "model/spleen.pt").exists()
+    kept = studies / ".kiln-store/models/spleen.pt.20260101_000000.deleted"
+    assert kept.read_text() == "old"
+    # The link stays: what comes next is everybody's as well.
+    models.Shutil.copy(kept, link)
+    assert (peer / "model/spleen.pt").read_text() == "old"
+    # A file of this server alone goes as upstream has it.
+    (app / "model/own.pt").write_text("own")
+    models.Shutil.move(app / "model/own.pt", app / "model/own.pt.deleted")
+    assert (app / "model/own.pt.deleted").read_text() == "own" and not (app / "model/own.pt").exists()
+    with pytest.raises(FileNotFoundError):
+        models.Shutil.move(peer / "model/spleen/train_stats.json", peer / "model/x")
+
+
 def test_what_was_trained_before_goes_to_the_share_if_it_has_none(folders: tuple[Path, Path]) -> None:
     app, studies = folders
     (app / "model/spleen.pt").write_text("mine")

@@ -1,4 +1,4 @@
-"""The two workers of ``make test``: emulation on one, all else on the other."""
+"""The two workers of ``make test``: guests and servers on one, all else on the other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_one(number):
 """
 
 
-FOLDERS = ("guest", "molecule", "defects", "coverage")
+FOLDERS = ("guest", "gateway", "server", "molecule", "defects", "coverage")
 """As make test names them: coverage is judged when the others have run."""
 
 
@@ -38,12 +38,12 @@ def test_what_shares_containers_shares_a_worker(tmp_path: Path, options: list[st
         cwd=tmp_path, env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")},
         capture_output=True, text=True,
     )  # fmt: skip
-    assert "16 passed" in done.stdout, done.stdout + done.stderr
+    assert "24 passed" in done.stdout, done.stdout + done.stderr
     rows = [line.split() for line in (tmp_path / "seen").read_text().splitlines()]
-    emulation = {worker for folder, worker in rows if folder == "guest"}
-    containers = {worker for folder, worker in rows if folder != "guest"}
-    apart = len(emulation) == len(containers) == 1 and emulation.isdisjoint(containers)
+    processes = {worker for folder, worker in rows if folder in FOLDERS[:3]}
+    containers = {worker for folder, worker in rows if folder in FOLDERS[3:]}
+    apart = len(processes) == len(containers) == 1 and processes.isdisjoint(containers)
     assert apart is ("loadscope" in options)
     if apart:
-        order = [folder for folder, _ in rows if folder != "guest"]
+        order = [folder for folder, _ in rows if folder in FOLDERS[3:]]
         assert order == sorted(order, key=FOLDERS.index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import pytest
 
 from scripts import stragglers, workspace
 
-RUN = "0123abcd4567"
+RUN = secrets.token_hex(6)
+"""Of this worker alone: another runs another of these tests meanwhile."""
+
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
 )

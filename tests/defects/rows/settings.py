@@ -102,6 +102,16 @@ STATIC = [
         ("AssertPathExists is not /run/kiln/settings.ready",),
     ),
     Defect(
+        "drain that does not start where settings were refused",
+        change(
+            f"{UNITS}/kiln-drain.service.d/40-settings.conf",
+            "^\\[Service\\]",
+            "AssertPathExists=/run/kiln/settings.ready\n[Service]",
+        ),
+        static("test_settings::test_server_waits_for_the_verdict"),
+        ("never completes its hook",),
+    ),
+    Defect(
         "stop that knows no settings",
         gone(f"{UNITS}/monai-label.service.d/70-stop.conf"),
         static("test_settings::test_stop_of_the_server_follows_its_settings"),

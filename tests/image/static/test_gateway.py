@@ -80,6 +80,7 @@ def test_no_new_work_is_taken_while_the_server_is_to_end(host: Host) -> None:
     assert not missing, f"nginx takes new work in spite of {shown(missing)}"
 
 
+@pytest.mark.sealed
 def test_image_has_no_users_keys_or_uploads(tree: Tree) -> None:
     found = tree.matching(*SECRETS)
     assert not found, f"in the image, so everybody's: {shown(found)}"

@@ -50,7 +50,8 @@ def test_aws_can_be_told(host: Host) -> None:
     """The program runs with Python's own modules alone, and knows what it may not ask for."""
     asked = {"region": "us-east-1", "endpoint": "http://127.0.0.1:9", "metadata": "127.0.0.1:9"}
     given = json.dumps({**asked, "calls": [["ec2", "terminate_instances", {}], ["autoscaling", "x", {}]]})
-    done = host.run("printf %s %s | /usr/bin/python3 -I %s", "%s", given, AWS)
+    # Nor with the keys of whoever checks.
+    done = host.run("printf %s %s | /usr/bin/env -i /usr/bin/python3 -I %s", "%s", given, AWS)
     assert done.rc == 0, f"{AWS} cannot call AWS: {done.stderr.strip()[-200:]}"
     codes = [answer["code"] for answer in json.loads(done.stdout)]
     assert codes == ["NotAllowed", "NotAllowed"], f"{AWS} asks AWS for anything: {', '.join(codes)}"

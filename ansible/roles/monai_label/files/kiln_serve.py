@@ -4,7 +4,8 @@ Upstream's own command gives no sign of readiness: systemd would call the servic
 ``GET /info/`` answers on a slow machine. This program starts the same application with the same settings,
 asks it for ``/info/`` once it listens, and sends ``READY=1`` on a 200. Its settings are the environment's.
 Under systemd it keeps the requests in flight in a table, see ``kiln_inflight.py``. Behind the gateway it
-notes who is behind each of them, by the gateway's own ``kiln_identity.py``.
+notes who is behind each of them, by the gateway's own ``kiln_identity.py``. What the endpoints would do for
+anybody and must not is refused by ``kiln_guard.py``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import kiln_guard
 import kiln_inflight
+import kiln_multipart
 
 IDENTITY = Path("/opt/kiln-gateway/kiln_identity.py")
 """The gateway's; not there where nothing stands in front of the server."""
@@ -163,6 +166,29 @@ def identify(file: Path = IDENTITY) -> None:
         ) from error
 
 
+def guard() -> None:
+    """Have the endpoints refuse what nobody may ask of them, see ``kiln_guard.py``; imports the application.
+
+    Raises
+    ------
+    SystemExit
+        They are not what they were: a check would never be asked.
+    """
+    from fastapi import HTTPException
+    from monailabel.endpoints import batch_infer, infer, session, train, wsi_infer
+    from monailabel.utils import sessions
+
+    modules = (batch_infer, infer, session, train, wsi_infer)
+    try:
+        named = {module.__name__.rpartition(".")[2]: module for module in modules}
+        kiln_guard.mount(named, sessions, HTTPException)
+    except RuntimeError as error:
+        raise SystemExit(
+            f"error: requests would not be looked at: {error}\n"
+            f"  fix: adapt {kiln_guard.__file__} to this MONAI Label"
+        ) from error
+
+
 def name_full_disks() -> None:
     """Have the application say that its disk is full, where an upload does not fit on it; imports it.
 
@@ -197,14 +223,20 @@ def server_class(base: Any) -> Any:
         failed = False
         table: kiln_inflight.Table | None = None
         identify: Callable[[], None] | None = None
+        guard: Callable[[], None] | None = None
         name_full_disks: Callable[[], None] | None = None
+        mend: Callable[[kiln_multipart.App], kiln_multipart.App] | None = None
 
         async def startup(self, *args: Any, **kwargs: Any) -> None:
             # Before the application is asked for the first time, which closes its list of middlewares.
             if self.identify:
                 self.identify()
+            if self.guard:
+                self.guard()
             if self.name_full_disks:
                 self.name_full_disks()
+            if self.mend:
+                self.config.loaded_app = self.mend(self.config.loaded_app)
             # Around all of it, the gateway's too: a request is in flight before anybody knows whose it is.
             if self.table:
                 self.config.loaded_app = kiln_inflight.middleware(self.config.loaded_app, self.table)
@@ -308,7 +340,9 @@ def main() -> int:
     running = server(os.environ)
     running.table = table
     running.identify = identify
+    running.guard = guard
     running.name_full_disks = name_full_disks
+    running.mend = kiln_multipart.middleware
     running.run()
     return 1 if running.failed or not running.started else 0
 

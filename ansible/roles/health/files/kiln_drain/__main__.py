@@ -23,9 +23,12 @@ def status(settings: Settings) -> int:
     except (OSError, ValueError):
         print("kiln-drain.service has not run; systemctl status kiln-drain says why", file=sys.stderr)
         return 1
+    work = ", ".join(
+        f"{said[each]} {each.replace('_', ' ')}" for each in ("requests", "trainings", "batch_inferences")
+    )
     for label, value in (
         ("state", f"{said['state']}: {said['means']}"),
-        ("work", f"{said['requests']} requests, {said['trainings']} trainings"),
+        ("work", work),
         ("leaving", said["leaving"] and f"{said['leaving']}, {said['waited_seconds']:.0f} s ago"),
         ("where", said["where"]),
         ("AWS", said["aws"] and f"{said['heartbeats']} heartbeats, {said['aws']['failed']} calls failed"),

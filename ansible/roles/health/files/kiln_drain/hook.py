@@ -124,7 +124,7 @@ class Hook:
         if answer.ok != wanted:
             self.record.unlink(missing_ok=True)
         if answer.ok:
-            say(f"scale-in protection is {'on: a training runs' if wanted else 'off'}")
+            say(f"scale-in protection is {'on: a task runs' if wanted else 'off'}")
 
     def _known(self, what: str) -> bool:
         """Whether the hook's timeout is known; asks for it where it is not."""
@@ -176,4 +176,7 @@ class Hook:
         arguments = {**self._arguments(), "LifecycleActionResult": "CONTINUE"}
         answer = self._call("complete", "complete_lifecycle_action", arguments)
         self._over = self._over + 1 if OVER in answer.message else 0
-        return answer.ok or self._over >= SURE
+        done = answer.ok or self._over >= SURE
+        if done:
+            self._over = 0  # another may begin: see the watcher
+        return done

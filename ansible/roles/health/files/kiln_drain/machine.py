@@ -27,8 +27,8 @@ class Facts:
         Seconds until it ends whatever is done, None where nobody ends it.
     requests:
         In flight, with those that nginx holds.
-    trainings:
-        That run.
+    tasks:
+        Trainings and batch inferences that run.
     idle:
         Looks in a row that found neither.
     completed:
@@ -39,7 +39,7 @@ class Facts:
     waited: float = 0.0
     left: float | None = None
     requests: int = 0
-    trainings: int = 0
+    tasks: int = 0
     idle: int = 0
     completed: bool = False
 
@@ -48,10 +48,8 @@ def late(facts: Facts, settings: Settings) -> str:
     """Why waiting ends although there is work; empty where it goes on."""
     if facts.left is not None and facts.left <= settings.spot_margin:
         return f"the instance ends in {max(facts.left, 0):.0f} s"
-    if facts.leaving == "stop":
-        limit = settings.stop
-    else:
-        limit = settings.training if facts.trainings else settings.drain
+    work = settings.training if facts.tasks else settings.drain
+    limit = settings.stop if facts.leaving == "stop" else work
     return f"waited {facts.waited:.0f} s, the limit is {limit:g}" if facts.waited >= limit else ""
 
 
@@ -108,9 +106,9 @@ STATES = (
         means="no new work; what is under way may end",
     ),
     State(
-        "training", lambda facts, _: facts.trainings > 0,
+        "training", lambda facts, _: facts.tasks > 0,
         closed=False, protected=True, heartbeat=False, complete=False,
-        means="a training runs: a scale-in takes another instance",
+        means="a training or batch inference runs: a scale-in takes another instance",
     ),
     State(
         "serving", lambda _, __: True,

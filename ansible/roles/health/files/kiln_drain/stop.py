@@ -46,7 +46,7 @@ def stop(settings: Settings, sleep: Callable[[float], None] = time.sleep) -> str
     while True:
         notify(f"EXTEND_TIMEOUT_USEC={MORE * 1_000_000}")
         work.look()
-        facts = Facts("stop", gate.waited, None, work.requests, work.trainings, work.idle)
+        facts = Facts("stop", gate.waited, None, work.requests, work.tasks, work.idle)
         found = state(facts, settings)
         if found.complete:
             say(

@@ -17,9 +17,9 @@ from kiln_drain.hook import Hook
 from kiln_drain.machine import Facts, State, late, state
 from kiln_drain.work import Work
 
-LEAVING = {"Terminated": "termination"}
-"""Target of Auto Scaling → why the instance leaves. In standby and detached it stays, and somebody
-decides."""
+LEAVING = {"Terminated": "termination", "Warmed:Terminated": "termination"}
+"""Target of Auto Scaling → why the instance leaves; the second is of a warm pool. In standby and detached it
+stays, and somebody decides."""
 
 
 class Watcher:
@@ -42,6 +42,7 @@ class Watcher:
         self.work = Work(settings)
         self.hook: Hook | None = None
         self.where = "not asked yet"
+        self.target = ""
         self._spot_end: float | None = self.gate.said.get("spot_end")
         self._state = ""
 
@@ -50,19 +51,19 @@ class Watcher:
         says."""
         try:
             instance, region = self.metadata.instance()
-            target, spot_end = self.metadata.target(), self.metadata.spot_end()
+            self.target, spot_end = self.metadata.target(), self.metadata.spot_end()
         except NobodyError as error:
             self.where = f"not on EC2: {error}"
             # A drain that began goes on without it: the gate knows whose it is.
             if known := self.gate.said.get("hook"):
                 self._reach(*known)
             return ""
-        self.where = f"{instance} in {region}, target {target or 'of no Auto Scaling group'}"
+        self.where = f"{instance} in {region}, target {self.target or 'of no Auto Scaling group'}"
         self._spot_end = spot_end or self._spot_end
         # Outside a group there is neither protection nor a hook.
-        if target:
+        if self.target:
             self._reach(instance, region)
-        return "spot" if spot_end else LEAVING.get(target, "")
+        return "spot" if spot_end else LEAVING.get(self.target, "")
 
     def _reach(self, instance: str, region: str) -> None:
         """Have a way to tell Auto Scaling of this instance."""
@@ -78,13 +79,16 @@ class Watcher:
             # Before anything is counted: what comes in after the count would be cut off.
             known = [self.hook.instance, self.hook.aws.region] if self.hook else None
             self.gate.note(reason=leaving, spot_end=self._spot_end, hook=known)
+        if leaving and self.target in LEAVING and not self.gate.said.get("hooked"):
+            # Spot's notice may come first, and what was completed then was no action of the hook.
+            self.gate.note(hooked=True, completed=False)
         self.work.look()
         facts = Facts(
             leaving=self.gate.reason,
             waited=self.gate.waited,
             left=self._spot_end - time.time() if self._spot_end else None,
             requests=self.work.requests,
-            trainings=self.work.trainings,
+            tasks=self.work.tasks,
             idle=self.work.idle,
             completed=self.gate.completed,
         )
@@ -118,7 +122,8 @@ class Watcher:
             "leaving": facts.leaving,
             "waited_seconds": round(facts.waited, 1),
             "requests": facts.requests,
-            "trainings": facts.trainings,
+            "trainings": self.work.trainings,
+            "batch_inferences": self.work.batches,
             "where": self.where,
             "heartbeats": self.hook.heartbeats if self.hook else 0,
             "aws": self.hook.aws.report() if self.hook else {},

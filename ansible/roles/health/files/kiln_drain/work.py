@@ -22,6 +22,7 @@ class Work:
         self.settings = settings
         self.requests = 0
         self.trainings = 0
+        self.batches = 0
         self.idle = 0
 
     def look(self) -> None:
@@ -31,9 +32,16 @@ class Work:
         # nginx holds a request longer than the server works on it: before, and until its client has the
         # answer.
         self.requests = max(seen.count if seen else 0, held or 0)
-        self.trainings = server.trainings(self.settings.cgroup)
-        self.idle = 0 if self.requests or self.trainings else self.idle + 1
+        tasks = server.tasks(self.settings.cgroup)
+        self.trainings, self.batches = tasks["train"], tasks["batch_infer"]
+        self.idle = 0 if self.requests or self.tasks else self.idle + 1
+
+    @property
+    def tasks(self) -> int:
+        """Trainings and batch inferences: both go on for hours after their request was answered."""
+        return self.trainings + self.batches
 
     def words(self) -> str:
         """In words."""
-        return f"{self.requests} requests and {self.trainings} trainings"
+        batches = f" and {self.batches} batch inferences" if self.batches else ""
+        return f"{self.requests} requests and {self.trainings} trainings{batches}"

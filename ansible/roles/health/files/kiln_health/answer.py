@@ -10,8 +10,8 @@ from kiln_instance.settings import Settings
 from kiln_health.judge import CHECKS, Verdict, young
 
 STALE = 12
-"""Rounds after which a verdict is none any more: the longest round has a probe, a question for the models
-and nginx's."""
+"""Rounds after which a verdict is none any more: the longest round has a probe, a question for the models,
+kiln-auth's and nginx's."""
 
 PATHS = {"/healthz": ("instance",), "/readyz": ("instance", "service")}
 """Path → of what it speaks."""

@@ -122,7 +122,7 @@ def studies(look: Look, _: Settings) -> Finding | None:
 
 
 def models(look: Look, settings: Settings) -> Finding | None:
-    """Every model that the image promises is served; a server that is away or busy is the other checks'
+    """Every model that was promised is served; a server that is away or busy is the other checks'
     business."""
     if running(look, settings):
         return None
@@ -150,6 +150,14 @@ def disk(look: Look, settings: Settings) -> Finding | None:
             f"du -x --max-depth=2 {settings.disk} | sort -n | tail; make room or a larger disk",
         )
     return None
+
+
+def auth(look: Look, _: Settings) -> Finding | None:
+    """Somebody can get in: kiln-auth refuses who brings no token, and is not at a loss."""
+    if look.auth in (None, 401):
+        return None
+    how = f"answers {look.auth}" if look.auth else "does not answer"
+    return Finding(f"nobody gets in: kiln-auth {how}", "journalctl -u kiln-auth says why")
 
 
 def gate(look: Look, _: Settings) -> Finding | None:
@@ -183,6 +191,7 @@ CHECKS = (
     Check("studies", "service", studies),
     Check("models", "service", models),
     Check("disk", "service", disk),
+    Check("auth", "service", auth),
     Check("gate", "service", gate),
 )
 

@@ -65,6 +65,9 @@ class Look:
         What nvidia-smi said; None where it was not asked.
     gate:
         File that closes the gate, empty where it is open.
+    auth:
+        Status with which kiln-auth answers a question without a token, 0 where it does not; None where the
+        image has no log-in.
     waiting:
         Requests that nginx has taken and not answered, None without nginx.
     trainings:
@@ -89,6 +92,7 @@ class Look:
     gpus_worked: int = 0
     gpu: Result | None = None
     gate: str = ""
+    auth: int | None = None
     waiting: int | None = None
     trainings: int = 0
     when: float = field(default_factory=time.time)
@@ -148,6 +152,13 @@ def said(path: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def wanted(settings: Settings) -> tuple[str, ...]:
+    """Models that must be served: those that the instance's settings choose, or all of the image's."""
+    if settings.wanted:
+        return tuple(settings.wanted.split(","))
+    return tuple(said(settings.models).get("models", ()))
+
+
 def statfs(path: str) -> list[str]:
     """Command that asks a file system how full it is; a megabyte, where Python would take ten."""
     return ["stat", "--file-system", "--format=%a %S %d %c", path]
@@ -199,6 +210,19 @@ class Observer:
             return False
         return status < 500
 
+    def _ask_auth(self) -> int | None:
+        """Whether nginx would hear who gets in; asked by its own socket, since through nginx each question
+        would be a line of the access log."""
+        if not Path(self.settings.auth_settings).exists():
+            return None
+        try:
+            status, _ = wire.exchange(
+                self.settings.auth, "GET", "/auth/token/valid", seconds=self.settings.probe
+            )
+        except (OSError, ValueError):
+            return 0
+        return status
+
     def _ask_models(self, seen: kiln_inflight.Seen, free: bool) -> tuple[str, ...] | None:
         """Models of this process; asked where the answer costs nobody anything."""
         which = (seen.pid, seen.born)
@@ -249,11 +273,12 @@ class Observer:
             ),
             disk_free=parse_free(disk),
             disk_word=disk.text if disk and not disk.ok else "",
-            models_wanted=tuple(said(settings.models).get("models", ())),
+            models_wanted=wanted(settings),
             gpus_bus=bus,
             gpus_worked=self._worked,
             gpu=gpu,
             gate=present(settings.gates),
+            auth=self._ask_auth(),
             waiting=server.waiting(settings.nginx, settings.nginx_path),
             trainings=server.trainings(settings.cgroup),
         )

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from kiln_instance import wire
 
-TASK = re.compile(r"\0-m\0monailabel\.interfaces\.utils\.app\0(?:.*\0)?-m\0train\0", re.DOTALL)
-"""Command line of a training as upstream's utils/async_tasks/utils.py starts it, separated as the kernel
-does."""
+TASK = re.compile(
+    r"\0-m\0(?:monailabel\.interfaces\.utils\.app|kiln_store\.tasks)\0(?:.*\0)?-m\0(train|batch_infer)\0",
+    re.DOTALL,
+)
+"""Command line of a task, separated as the kernel does: as upstream's utils/async_tasks/utils.py starts it,
+and as the shared store does. Scoring is none to wait for: upstream starts one after each label."""
 
 STATES = {"T": "stopped", "t": "stopped", "Z": "zombie", "X": "dead"}
 """The kernel's letters of a process that does nothing any more. D waits for a device or for NFS, and goes
@@ -48,31 +52,36 @@ def process(pid: int, proc: Path = Path("/proc")) -> Process | None:
     return Process(words[0], (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK"))
 
 
-def trainings(members: str, proc: Path = Path("/proc")) -> int:
-    """Trainings among the processes of the service's control group.
+def tasks(members: str, proc: Path = Path("/proc")) -> Counter[str]:
+    """Tasks among the processes of the service's control group: ``train`` and ``batch_infer`` → how many.
 
     Parameters
     ----------
     members:
-        The group's file of its processes; without it nothing trains.
+        The group's file of its processes; without it there is no task.
     proc:
         Where the kernel shows them.
     """
     try:
         pids = Path(members).read_text().split()
     except OSError:
-        return 0
-    found = set()
+        return Counter()
+    found = {}
     for pid in pids:
         try:
             line = (proc / pid / "cmdline").read_bytes().decode(errors="replace")
             parent = (proc / pid / "stat").read_text().rpartition(")")[2].split()[1]
         except OSError:
             continue
-        if TASK.search("\0" + line):
-            found.add((pid, parent))
+        if task := TASK.search("\0" + line):
+            found[pid] = (parent, task[1])
     # Loaders of data that a training forks have its command line: they are not one more.
-    return sum(parent not in {pid for pid, _ in found} for _, parent in found)
+    return Counter(kind for parent, kind in found.values() if parent not in found)
+
+
+def trainings(members: str, proc: Path = Path("/proc")) -> int:
+    """Trainings among them."""
+    return tasks(members, proc)["train"]
 
 
 def waiting(address: str, path: str, seconds: float = 1.0) -> int | None:

@@ -67,6 +67,9 @@ class Settings:
         minute more.
     spot_margin:
         Seconds before the end of a spot instance at which waiting ends: what is left goes to the shutdown.
+    wanted:
+        Names of the models that must be served, with commas between: those of an instance whose settings
+        choose among the image's, which ``models`` lists.
     imds:
         Seconds for one try to reach the metadata service, which is on this machine's own link.
     """
@@ -101,6 +104,9 @@ class Settings:
     efs: str = "/etc/kiln/efs.env"
     efs_status: str = "/run/kiln/efs.json"
     models: str = "/etc/kiln/weights.json"
+    wanted: str = ""
+    auth: str = "/run/kiln-auth/auth.sock"
+    auth_settings: str = "/etc/kiln/auth.json"
     nginx: str = "/run/kiln-gateway/status.sock"
     nginx_path: str = "/status"
     socket: str = "/run/kiln-health/http.sock"

@@ -2,7 +2,8 @@
 
 The app looks for a trained model in its own folder, ``model/<name>.pt``, and for how the training went in
 ``model/<name>/train_stats.json``. Both become links to the share. Upstream copies onto them in their place
-after each epoch; here a copy takes the place of the file as a whole, so that no peer loads half a model.
+after each epoch, and when somebody uploads a model; here a copy takes the place of the file as a whole, so
+that no peer loads half a model. A model that is deleted is set aside on the share, for all.
 Checkpoints and caches of a training stay on the machine.
 """
 
@@ -89,10 +90,28 @@ def publish(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> N
         tree.sync("")
 
 
+def withdraw(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Move a file. Of a link, the file that it leads to gets the new name where it is, and the link stays.
+
+    Raises
+    ------
+    OSError
+        It is not there, or cannot be moved.
+    """
+    if not Path(source).is_symlink():
+        shutil.move(source, target)
+        return
+    place = Path(source).resolve(strict=True)
+    with Tree(place.parent) as tree:
+        tree.move(place.name, Path(target).name)
+        tree.sync("")
+
+
 class Shutil:
-    """The module shutil for one that copies models: its copies are whole."""
+    """The module shutil for one that copies and deletes models: whole, and for all who share them."""
 
     copy = staticmethod(publish)
+    move = staticmethod(withdraw)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(shutil, name)

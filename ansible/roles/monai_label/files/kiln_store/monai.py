@@ -37,13 +37,17 @@ def use() -> None:
     from .sessions import SharedSessions
     from .tasks import Subprocess
 
-    replaced: tuple[tuple[Any, Any, str, Any], ...] = (
+    _replace(
         (app, app.MONAILabelApp.init_datastore, "LocalDatastore", SharedDatastore),
         (app, app.MONAILabelApp._load_sessions, "Sessions", SharedSessions),
         (utils, utils._task_func, "subprocess", Subprocess()),
         (handler, handler.PublishStatsAndModel.iteration_completed, "shutil", Shutil()),
     )
-    for module, function, name, ours in replaced:
+
+
+def _replace(*rows: tuple[Any, Any, str, Any]) -> None:
+    """Put ours where a module's function looks up a name, for each module, function, name and ours."""
+    for module, function, name, ours in rows:
         if name not in function.__code__.co_names or not hasattr(module, name):
             raise StoreError(
                 f"{module.__name__} does not look up {name} any more",
@@ -73,8 +77,14 @@ def serve(app: str, studies: str, conf: dict[str, str]) -> None:
         return
     use()
     from monailabel.config import settings
+    from monailabel.endpoints import model
 
     from . import models
+
+    _replace(
+        (model, model.update_model, "shutil", models.Shutil()),
+        (model, model.delete_model, "shutil", models.Shutil()),
+    )
 
     Path(studies).mkdir(parents=True, exist_ok=True)
     if not settings.MONAI_LABEL_SESSION_PATH:

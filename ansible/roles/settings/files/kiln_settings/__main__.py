@@ -44,10 +44,13 @@ def _tell(problems: Sequence[Problem]) -> None:
     _say(3, f"  fix: {first.do}")
 
 
-def _report(places: Places, state: str, problems: Sequence[Problem] = ()) -> None:
+def _report(
+    places: Places, state: str, problems: Sequence[Problem] = (), doubts: Sequence[Problem] = ()
+) -> None:
     """Say how it stands in a file, then let the units start or not."""
     body: dict[str, Any] = {"state": state, "means": MEANS[state]}
-    body["problems"] = [{"key": each.key, "what": str(each), "do": each.do} for each in problems]
+    for name, found in {"problems": problems, "warnings": doubts}.items():
+        body[name] = [{"key": each.key, "what": str(each), "do": each.do} for each in found]
     body["time"] = datetime.now(UTC).isoformat(timespec="seconds")
     write(places.status, json.dumps(body, indent=1) + "\n")
     if state == "refused":
@@ -97,6 +100,12 @@ def _judged(places: Places, path: Path, found: Image) -> dict[str, str] | None:
     parsed = document.parse(text)
     document.judge(parsed, found, places)
     return {**render.files(parsed, found), DOCUMENT: text}
+
+
+def _doubts(places: Places, files: dict[str, str], found: Image) -> list[Problem]:
+    """What is hardly meant by a document that counts, or would."""
+    written = files.get(DOCUMENT)
+    return list(document.doubts(document.parse(written), found, places)) if written is not None else []
 
 
 def _make_count(places: Places, store: Store, found: Image, before: dict[str, str] | None) -> bool:
@@ -152,8 +161,12 @@ def _apply(places: Places) -> int:
             return _refuse(
                 places, "refused", [Problem("efs", f"was not taken up by systemd: {error}", "reboot")]
             )
+    doubts = _doubts(places, store.current() or {}, found)
+    for each in doubts:
+        _say(4, f"warning: settings: {each}")
+        _say(4, f"  fix: {each.do}")
     _say(6, f"settings: {MEANS[state]}")
-    _report(places, state)
+    _report(places, state, doubts=doubts)
     return 0
 
 
@@ -167,8 +180,9 @@ def _refuse(places: Places, state: str, problems: Sequence[Problem]) -> int:
 
 def check(places: Places, path: Path) -> int:
     """Judge a document and write nothing; return the exit code."""
+    found = image(places)
     try:
-        files = _judged(places, path, image(places))
+        files = _judged(places, path, found)
     except TroubleError as trouble:
         for problem in trouble.problems:
             print(f"error: settings: {problem}\n  fix: {problem.do}", file=sys.stderr)
@@ -176,6 +190,8 @@ def check(places: Places, path: Path) -> int:
     if files is None:
         print(f"error: {path} is not there\n  fix: name the document", file=sys.stderr)
         return 1
+    for each in _doubts(places, files, found):
+        print(f"warning: settings: {each}\n  fix: {each.do}", file=sys.stderr)
     print(f"{path} would count; it makes {', '.join(sorted(set(files) - {DOCUMENT})) or 'nothing'}")
     return 0
 
@@ -190,8 +206,9 @@ def status(places: Places) -> int:
         )
         return 1
     print(f"state:  {said['state']} since {said['time']}\nmeans:  {said['means']}")
-    for problem in said["problems"]:
-        print(f"reason: {problem['what']}\ndo:     {problem['do']}")
+    for label, found in (("reason:", said["problems"]), ("warning:", said["warnings"])):
+        for each in found:
+            print(f"{label} {each['what']}\ndo:     {each['do']}")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import stat
 import tomllib
@@ -16,6 +17,9 @@ from .trouble import Problem, TroubleError, shown
 
 LARGEST = 64 * 1024
 """Bytes; user data has 16 KiB."""
+
+KEY = "/etc/kiln/auth/signing.key"
+"""Where kiln-auth looks for the key that signs tokens; without it, it makes its own."""
 
 Document = dict[str, Any]
 
@@ -89,6 +93,25 @@ def judge(document: Document, image: Image, places: Places) -> None:
         problems = [problem for rule in RULES for problem in rule(document, image, places)]
     if problems:
         raise TroubleError(problems)
+
+
+def doubts(document: Document, image: Image, places: Places) -> Iterator[Problem]:
+    """What counts, and is hardly meant: several servers are one to their users only with one key."""
+    shared = {
+        "efs": "efs" in document,
+        "gateway.trusted_proxies": "trusted_proxies" in document.get("gateway", {}),
+    }
+    auth = {**json.loads(image.auth), **document.get("auth", {})}
+    # An issuer signs its tokens itself.
+    if "kiln-auth.service" not in image.consumers or auth.get("oidc", {}).get("issuer"):
+        return
+    key = auth.get("signing_key_file", KEY)
+    for name in [name for name, there in shared.items() if there and not places.at(key).exists()][:1]:
+        yield Problem(
+            name,
+            f"is for several servers, and {key} is not there: a log-in at one counts at no other",
+            "have write_files bring the same key to each of them: openssl rand -hex 32",
+        )
 
 
 def _readers(document: Document, image: Image, _places: Places) -> Iterator[Problem]:

@@ -67,6 +67,7 @@ def _health(document: Document) -> dict[str, str]:
         "REQUEST": timeout,
         "DRAIN": timeout and timeout + 60,
         "STOP": timeout and timeout + 60,
+        "WANTED": ",".join(document["models"]) if "models" in document else None,
         "GPU_WANTED": {"cuda": "promised", "cpu": "none"}.get(kind),
     }
     return {f"KILN_HEALTH_{name}": str(value) for name, value in found.items() if value is not None}
