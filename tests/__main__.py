@@ -47,8 +47,8 @@ def rounds() -> tuple[tuple[Lane, ...], ...]:
                             *(*pytest, "-v", "-ra"),
                             # Guests and servers beside containers, see tests/conftest.py.
                             *("-n", "2", "--dist", "loadscope"),
-                            *("tests/guest", "tests/molecule", "tests/server", "tests/gateway", "tests/slicer"),
-                            *("tests/defects", "tests/accidents", "tests/benchmarks"),
+                            *("tests/guest", "tests/molecule", "tests/server", "tests/gateway"),
+                            *("tests/slicer", "tests/defects", "tests/accidents", "tests/benchmarks"),
                             # Those of the launchers that need a container on the image's root.
                             *("tests/aws/test_packer.py", "tests/aws/test_prove_host.py"),
                             # Last: what the bake and the scenarios ran is noted by then.
