@@ -60,8 +60,7 @@ def run(
     """
     engine.need_root("kiln prove")
     folder = paths.build_dir() / image
-    made = versions.every(folder)
-    place = made[-1] if version is None and made else images.resolve(image, version)
+    place = _place(image, version)
     loaded = config.load(config_path)
     # What is not in kiln.toml is asked nothing, unless it has a driver: then nobody can say that it suits.
     asked = image in loaded.image or checks.COMPAT in checks.roles(versions.read(place).facts)
@@ -107,8 +106,7 @@ class Visit:
             There is no such version, or it has no root any more.
         """
         engine.need_root("kiln prove")
-        made = versions.every(paths.build_dir() / self.image)
-        place = made[-1] if version is None and made else images.resolve(self.image, version)
+        place = _place(self.image, version)
         _whole(place)
         self.login = seed.Login.made() if GATEWAY_ROLE in versions.read(place).facts.roles else None
 
@@ -119,6 +117,12 @@ class Visit:
     def prove(self, remote: Remote, version: str | None) -> None:
         """Prove the version on it; takes and raises what :func:`run` does."""
         run(self.image, version, self.config_path, remote, self.login)
+
+
+def _place(image: str, version: str | None) -> Path:
+    """Return the folder of a version, by default the newest, proven or not."""
+    made = versions.every(paths.build_dir() / image)
+    return made[-1] if version is None and made else images.resolve(image, version)
 
 
 def _whole(version: Path) -> None:
@@ -234,13 +238,7 @@ def _guest(run: _Run, has_server: bool, reference: Path) -> None:
     gateway = GATEWAY_ROLE in written.facts.roles
     boot = partial(Guest, disk, run.work, gateway=gateway, progress=progress.detail)
     with boot(logs / "serial.log", services=services) as guest:
-        with progress.stage("boot"):
-            guest.wait_ssh()
-            guest.wait_running()
-            if has_server:
-                guest.wait_ready()
-            run.booted = guest.boot()
-        _live(run, guest, has_server, reference)
+        _use(run, guest, has_server, reference)
         with progress.stage("shutdown"):
             first = guest.run(verdicts.IDENTITY)
             ended = guest.stop()
@@ -261,18 +259,14 @@ def _guest(run: _Run, has_server: bool, reference: Path) -> None:
         run.attempt("boot", name, partial(wrong, seen))
 
 
-def _elsewhere(run: _Run, host: Host, has_server: bool, reference: Path) -> None:
-    """Check an instance of the version's AMI live, and use its server; whoever started it ends it."""
+def _use(run: _Run, host: Guest | Host, has_server: bool, reference: Path) -> None:
+    """Wait for a host that boots, check it live, and use its server; whoever started it ends it."""
     with run.progress.stage("boot"):
         host.wait_ssh()
         host.wait_running()
         if has_server:
             host.wait_ready()
         run.booted = host.boot()
-    _live(run, host, has_server, reference)
-
-
-def _live(run: _Run, host: Guest | Host, has_server: bool, reference: Path) -> None:
     with run.progress.stage("live"):
         run.found += checks.run(
             "live",
@@ -393,7 +387,7 @@ def prove(
                 _guest(run, has_server, reference)
             else:
                 with Host(remote, work, progress.detail, login) as host:
-                    _elsewhere(run, host, has_server, reference)
+                    _use(run, host, has_server, reference)
         except KilnError as error:
             run.found.append(checks.failed("boot", "guest", f"could not run: {error.what}"))
     seconds = time.monotonic() - start

@@ -122,7 +122,7 @@ def test_the_live_checks_run_there(host: Host, build: Path, tmp_path: Path) -> N
     (folder / "logs").mkdir()
     run = prove._Run(folder, tmp_path, Progress("live"), written, None, remote)
     with elsewhere.Host(remote, tmp_path) as there:
-        prove._elsewhere(run, there, False, tmp_path)
+        prove._use(run, there, False, tmp_path)
     text = (paths.ROOT / "tests/image/live/test_base.py").read_text()
     wanted = {
         line.split("(")[0].removeprefix("def ") for line in text.splitlines() if line.startswith("def test_")
