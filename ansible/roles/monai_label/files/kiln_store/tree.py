@@ -34,13 +34,15 @@ STALE_TRIES = 5
 Answer = TypeVar("Answer")
 
 
-def again(work: Callable[[], Answer]) -> Answer:
+def again(work: Callable[[], Answer], between: Callable[[], None] = lambda: None) -> Answer:
     """Return what a function returns, called anew where a file handle has gone stale.
 
     Parameters
     ----------
     work:
         Opens what it uses by name, so that it finds the new file the next time.
+    between:
+        Called before it is called anew.
 
     Raises
     ------
@@ -53,6 +55,7 @@ def again(work: Callable[[], Answer]) -> Answer:
         except OSError as error:
             if error.errno != errno.ESTALE or attempt == STALE_TRIES - 1:
                 raise
+        between()
         time.sleep(0.01 * 2**attempt)
     raise AssertionError("unreachable")
 
@@ -262,16 +265,8 @@ class Tree:
             with os.fdopen(file, "rb") as stream:
                 return stream.read()
 
-        for attempt in range(STALE_TRIES):
-            try:
-                return work()
-            except OSError as error:
-                if error.errno != errno.ESTALE or attempt == STALE_TRIES - 1:
-                    raise
-            # The folder's own answer may be what was stale.
-            self.forget()
-            time.sleep(0.01 * 2**attempt)
-        raise AssertionError("unreachable")
+        # The folder's own answer may be what was stale.
+        return again(work, self.forget)
 
     @contextmanager
     def part(self, folder: str, beside: Callable[[str], object] | None = None) -> Iterator[tuple[str, int]]:
