@@ -32,6 +32,7 @@ EXPRESSIONS = ("$", "@", "%")
 """What begins a text that MONAI evaluates, looks up, or reads from a file, in the settings of a bundle."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL_DISK = "the disk of the server is full: nothing of the request was kept"
 
 
 class RefusedError(ValueError):
@@ -239,7 +240,7 @@ def checked(function: Callable[..., Any], check: Callable[[dict[str, Any]], None
         except OSError as error:
             if error.errno not in FULL:
                 raise
-            raise refuse(507, "the disk of the server is full: nothing of the request was kept") from error
+            raise refuse(507, FULL_DISK) from error
 
     return looking
 

@@ -11,7 +11,6 @@ anybody and must not is refused by ``kiln_guard.py``.
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import importlib.util
 import json
@@ -200,8 +199,8 @@ def name_full_disks() -> None:
 
     async def told(request: Any, error: Any) -> Any:
         cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            error = HTTPException(507, "the disk of the server is full: nothing of the request was kept")
+        if isinstance(cause, OSError) and cause.errno in kiln_guard.FULL:
+            error = HTTPException(507, kiln_guard.FULL_DISK)
         return await http_exception_handler(request, error)
 
     app.add_exception_handler(HTTPException, told)
