@@ -97,13 +97,11 @@ def side_by_side(lanes: Sequence[Lane]) -> int:
     try:
         for lane in lanes:
             lane.start()
-        while running := {lane.running.pid: lane for lane in lanes if lane.running is not None}:
-            pid, status = os.waitpid(-1, 0)
-            lane = running[pid]
-            code = os.waitstatus_to_exitcode(status)
-            if lane.running is not None:
-                # Popen did not see it end.
-                lane.running.returncode = code
+        while running := {one.running.pid: (one, one.running) for one in lanes if one.running is not None}:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+            assert ended is not None, "it waits"
+            lane, process = running[ended.si_pid]
+            code = process.wait()
             lane.show()
             if code:
                 lane.running = None
