@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tests.image.live.units import state
 from tests.image.tree import settings, shown
 
 Guest = dict[str, Any]
@@ -83,8 +84,8 @@ def test_space_is_left(guest: Guest) -> None:
 
 
 def test_time_is_synchronised_by_a_service(guest: Guest) -> None:
-    state = guest["units"].get("chrony.service", {}).get("ActiveState", "missing")
-    assert state == "active", f"chrony.service is {state}"
+    found = state(guest, "chrony.service")
+    assert found == "active", f"chrony.service is {found}"
 
 
 def test_release_is_the_version(guest: Guest) -> None:
@@ -121,8 +122,8 @@ def test_names_are_resolved_by_systemd(guest: Guest) -> None:
     assert guest["resolv_conf"] == "../run/systemd/resolve/stub-resolv.conf", (
         f"/etc/resolv.conf is {guest['resolv_conf'] or 'a file'}"
     )
-    state = guest["units"].get("systemd-resolved.service", {}).get("ActiveState", "missing")
-    assert state == "active", f"systemd-resolved.service is {state}"
+    found = state(guest, "systemd-resolved.service")
+    assert found == "active", f"systemd-resolved.service is {found}"
 
 
 def test_instance_metadata_is_refused_by_version_1(guest: Guest) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.image.live.units import inactive
 from tests.image.tree import shown
 
 Guest = dict[str, Any]
@@ -12,8 +13,7 @@ SERVICES = ("nginx.service", "kiln-auth.service")
 
 
 def test_gateway_runs(guest: Guest) -> None:
-    states = {name: guest["units"].get(name, {}).get("ActiveState", "missing") for name in SERVICES}
-    wrong = [f"{name} is {state}" for name, state in states.items() if state != "active"]
+    wrong = inactive(guest, SERVICES)
     assert not wrong, f"the gateway does not run: {shown(wrong)}"
 
 

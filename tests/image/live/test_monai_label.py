@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from tests.image.live.units import state
 from tests.image.tree import shown
 
 Guest = dict[str, Any]
@@ -71,7 +72,7 @@ def test_studies_are_shared_by_group(guest: Guest) -> None:
 
 def test_readahead_has_read(guest: Guest) -> None:
     assert guest["readahead"], "kiln-readahead.service has left no result: it did not run to its end"
-    state = guest["units"].get("kiln-readahead.service", {}).get("ActiveState", "missing")
-    assert state == "active", f"kiln-readahead.service is {state}"
+    found = state(guest, "kiln-readahead.service")
+    assert found == "active", f"kiln-readahead.service is {found}"
     read = guest["readahead"]["bytes"]
     assert read > READ_AHEAD, f"the readahead read {read} bytes, fewer than torch's libraries have"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.image.live.units import state
+
 Guest = dict[str, Any]
 
 
 def test_settings_were_judged_and_count(guest: Guest) -> None:
-    state = guest["units"].get("kiln-settings.service", {}).get("ActiveState", "missing")
+    found = state(guest, "kiln-settings.service")
     said = guest["settings"]
     problems = "; ".join(problem["what"] for problem in said.get("problems", []))
-    assert state == "active", f"kiln-settings.service is {state}: {problems or 'it says nothing'}"
+    assert found == "active", f"kiln-settings.service is {found}: {problems or 'it says nothing'}"
     # A container has no document; the guest of a proof has one, by which the client logs in.
     assert said.get("state") in ("applied", "defaults"), f"settings are {said.get('state', 'not judged')}"
